@@ -1,0 +1,1 @@
+"""What runs workloads. `contract` is the seam; `registry` is the only module that names a concrete runtime."""

@@ -1,0 +1,315 @@
+"""All settings, one frozen tree. Read by server, operate and cli; passed down by value, never imported as an instance.
+
+Each value comes from, first wins: the environment (`NEUROPOD_<NAME>`, and `NEUROPOD_<GROUP>__<NAME>` for a group),
+then `neuropod.toml` in the working directory (or the file that NEUROPOD_CONFIG names), then the default. The docstring
+under a field is its documentation: meaning, unit, default, why. docs/reference/settings.md is made from it.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Group(BaseModel):
+    """A part of the tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LocalSettings(Group):
+    """The `local` runtime: pods as sandboxed processes on this machine."""
+
+    enabled: bool = True
+    """Whether this server runs pods on its own machine. Default true: the embedded default."""
+
+    mode: Literal["auto", "root", "user", "none"] = "auto"
+    """How pods are isolated: `root` (needs uid 0), `user` (unprivileged user namespaces), `none`. Default `auto`, which
+    takes the strongest that the machine allows; naming one makes the start fail where it cannot be had."""
+
+    accept_no_isolation: bool = False
+    """Let clients launch pods although this machine cannot keep them apart. Default false: then only administrators
+    may (SECURITY 7)."""
+
+    egress_allow: tuple[str, ...] = ()
+    """Networks (CIDR) that pods may reach although they are private, such as a NAS. Default none."""
+
+    cpu_cores: int | None = None
+    """CPU cores that may be promised to pods in all. Default the machine's count times 4: notebooks mostly wait."""
+
+    memory_gb: int | None = None
+    """Memory in GB (10^9 bytes) that may be promised to pods in all. Default the machine's, less 1 GB."""
+
+    disk_overcommit: bool = False
+    """Let the promised disks together exceed the free space of the data disk. Default false: a promise is kept."""
+
+    disk_reserve_gb: int = 2
+    """GB of the data disk that pods never get: the database needs room to say what happened. Default 2."""
+
+    pids_max: int = 4096
+    """Processes and threads a pod may have. Default 4096: numeric libraries start many, a fork bomb far more."""
+
+    package_index_url: str | None = None
+    """The package index that recipes are built from. Default: the host's pip configuration, else PyPI."""
+
+    prepare_timeout_seconds: Seconds = 1800
+    """How long building one environment may take. Default 1800 s: a large wheel over a slow line."""
+
+
+class GatewaySettings(Group):
+    """The reverse proxy in front of the pods' ports."""
+
+    connect_timeout_seconds: Seconds = 5
+    """How long a pod's port may take to accept a connection. Default 5 s."""
+
+    idle_stream_seconds: Seconds = 3600
+    """How long a stream (WebSocket, SSE, an answer being sent) may be silent before it is cut. Default 3600 s: nothing
+    shorter cuts a kernel that computes."""
+
+    pass_seconds: Seconds = 12 * 3600
+    """How long a browser's pass for one pod host lasts before the gate asks the console again. Default 12 h."""
+
+    decision_cache_seconds: Annotated[float, Field(gt=0, le=5)] = 5
+    """How long an allowed answer of the gate is remembered. Default and most 5 s, which is how soon a revocation
+    holds (SECURITY 24)."""
+
+
+class ReconcileSettings(Group):
+    """The loops."""
+
+    lease_seconds: Seconds = 30
+    """How long a claim on a row lasts. Default 30 s; verbs of runtimes time out under half of it."""
+
+    batch: Annotated[int, Field(gt=0, le=200)] = 50
+    """How many due rows one pass claims at once. Default 50."""
+
+    workers: Annotated[int, Field(gt=0, le=200)] = 16
+    """How many rows a loop works on at the same time. Default 16."""
+
+    resync_seconds: Seconds = 60
+    """How often a runtime's bulk list is compared with the rows. Default 60 s: nudges do the daily work."""
+
+    start_deadline_seconds: Seconds = 600
+    """How long a pod may take from its process's start until it is ready, counted while it is observed; waiting and
+    pulls that progress do not count. Default 600 s."""
+
+    stop_grace_seconds: Annotated[int, Field(gt=0)] = 30
+    """How long a pod may take to end after SIGTERM before it is killed. Default 30 s, as on Kubernetes."""
+
+    crash_restarts: Annotated[int, Field(ge=0)] = 5
+    """How often a crashed pod is started again before it counts as failed. Default 5."""
+
+    crash_quiet_seconds: Seconds = 3600
+    """How long a pod must run for earlier crashes to be forgotten. Default 3600 s."""
+
+    crash_wait_seconds: Seconds = 5
+    """The wait before the first restart after a crash; it doubles each time, up to 300 s. Default 5 s."""
+
+    sweep_grace_seconds: Seconds = 60
+    """How old a workload without a row must be before the sweep removes it. Default 60 s."""
+
+
+class LimitSettings(Group):
+    """How much one user may have."""
+
+    pods_per_user: Annotated[int, Field(gt=0)] = 20
+    """Pods that a client may own at a time, stopped ones included. Default 20."""
+
+    ports_per_pod: Annotated[int, Field(gt=0, le=50)] = 20
+    """Ports that a pod may expose. Default 20."""
+
+    api_keys_per_user: Annotated[int, Field(gt=0)] = 50
+    """API keys that a user may have. Default 50."""
+
+    log_bytes: Annotated[int, Field(ge=4096)] = 1024 * 1024
+    """Bytes of log kept of each ended incarnation. Default 1 MiB."""
+
+    log_incarnations: Annotated[int, Field(gt=0)] = 5
+    """Of how many ended incarnations of a pod the log is kept. Default 5."""
+
+
+class AccountSettings(Group):
+    """Signing in."""
+
+    session_seconds: Seconds = 14 * 24 * 3600
+    """How long a browser stays signed in without being used. Default 14 days."""
+
+    sign_in_link_seconds: Seconds = 900
+    """How long a one-time sign-in link works. Default 15 minutes (SECURITY 32)."""
+
+    password_min_length: Annotated[int, Field(ge=8)] = 10
+    """Characters a password needs at least. Default 10."""
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEUROPOD_", env_nested_delimiter="__", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """The address that the server binds. Default 127.0.0.1: reachable from this machine alone."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """The port that the server binds; 0 takes a free one. Default 8080."""
+
+    data_dir: Path = Path("data")
+    """Where everything lives: `db/`, `volumes/`, `pods/`, `cache/`. Default ./data. One server at a time locks it."""
+
+    database_url: str | None = None
+    """The database, as `postgresql://user:password@host/name`. Default: SQLite in the data directory."""
+
+    key_file: Path | None = None
+    """The file with the encryption key. Default `<data dir>.key`, beside the data directory and never in it; must be
+    given with PostgreSQL."""
+
+    domain: str = "neuropod.localhost"
+    """The console is `app.<domain>`, the API `api.<domain>`. Default neuropod.localhost, which browsers resolve to
+    this machine."""
+
+    pods_domain: str | None = None
+    """Pod hosts are below this domain; another site than `domain` keeps pods' cookies away from the console. Default
+    `neuropod-pods.localhost` with the default domain, else `domain`."""
+
+    public_url: str | None = None
+    """Scheme, host and port under which browsers reach the console. Default `http://app.<domain>:<port>`."""
+
+    pods_url: str | None = None
+    """Scheme, parent domain and port under which browsers reach pods. Default `http://<pods domain>:<port>`."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses (CIDR) whose X-Forwarded-* headers are believed. Default none (SECURITY 21)."""
+
+    tls_cert_file: Path | None = None
+    """The certificate chain (PEM) to serve HTTPS with. Default none: plain HTTP, on localhost or behind a proxy."""
+
+    tls_key_file: Path | None = None
+    """The private key (PEM) to `tls_cert_file`."""
+
+    accept_plain_http: bool = False
+    """Serve plain http beyond localhost without TLS and without a proxy. Default false: passwords would travel open."""
+
+    admin_email: str = "admin@neuropod.localhost"
+    """The e-mail address of the first administrator, made at the first start. Default admin@neuropod.localhost."""
+
+    admin_api_key: SecretStr | None = None
+    """A preset API key of the first administrator with all four scopes, for automation; at least 32 characters, kept
+    hashed, replaced when it changes here, revoked when it is no longer here. Default none."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How the server writes its log: `text` for people, `json` for collectors. Default text."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is logged. Default info."""
+
+    fake_runtime: bool = False
+    """Run pods on the fake runtime instead of this machine; for tests of clients and for load tests. Default false."""
+
+    local: LocalSettings = LocalSettings()
+    """The `local` runtime."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    """The gateway."""
+
+    reconcile: ReconcileSettings = ReconcileSettings()
+    """The loops."""
+
+    limits: LimitSettings = LimitSettings()
+    """Limits per user."""
+
+    accounts: AccountSettings = AccountSettings()
+    """Signing in."""
+
+    @field_validator("admin_api_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return key
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Settings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.database_url is not None and self.key_file is None:
+            raise ValueError("key_file must be given with database_url")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Say where values come from, strongest first."""
+        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("NEUROPOD_CONFIG", "neuropod.toml")))
+        return init_settings, env_settings, toml
+
+    @property
+    def effective_pods_domain(self) -> str:
+        """`pods_domain` or its default."""
+        if self.pods_domain is not None:
+            return self.pods_domain
+        return "neuropod-pods.localhost" if self.domain == "neuropod.localhost" else self.domain
+
+    @property
+    def effective_key_file(self) -> Path:
+        """`key_file` or its default."""
+        if self.key_file is not None:
+            return self.key_file
+        return self.data_dir.with_name(self.data_dir.name + ".key")
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database's URL, SQLite in the data directory by default."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'db' / 'neuropod.sqlite3'}"
+
+    def addresses(self, port: int) -> "Addresses":
+        """Return the addresses that URLs, cookies and Origin checks come from, given the port really bound."""
+        scheme = "https" if self.tls_cert_file else "http"
+        public = urlsplit(self.public_url or f"{scheme}://app.{self.domain}:{port}")
+        pods = urlsplit(self.pods_url or f"{scheme}://{self.effective_pods_domain}:{port}")
+        return Addresses(
+            console_origin=f"{public.scheme}://{public.netloc}",
+            console_host=public.hostname or "",
+            api_host=f"api.{self.domain}",
+            pods_scheme=pods.scheme,
+            pods_domain=pods.hostname or "",
+            pods_port=pods.port,
+        )
+
+
+class Addresses(Group):
+    """Where browsers find things; made once at start, passed down, never read from a request (SECURITY 21)."""
+
+    console_origin: str
+    """Scheme, host and port of the console, as an Origin header has it."""
+
+    console_host: str
+    """The console's host name without port."""
+
+    api_host: str
+    """The API's own host name without port."""
+
+    pods_scheme: str
+    """`http` or `https` of pod hosts."""
+
+    pods_domain: str
+    """The parent domain of pod hosts."""
+
+    pods_port: int | None
+    """The port of pod hosts in a browser's address bar; None for the scheme's own."""
+
+    def pod_origin(self, host: str) -> str:
+        """Return scheme, host and port of a pod's port, as an Origin header has it."""
+        port = "" if self.pods_port is None else f":{self.pods_port}"
+        return f"{self.pods_scheme}://{host}{port}"
