@@ -1,0 +1,129 @@
+"""The engine and the two kinds of session, the same on SQLite and PostgreSQL.
+
+Made once by server.py. A writing session commits when its block ends without an error, and only then are its nudges
+given out: in this process by callback, to other servers by NOTIFY (PostgreSQL), which may be lost.
+
+SQLite: WAL, and BEGIN IMMEDIATE for every writing transaction: with the driver's default, two transactions that read
+first and write later lose updates silently or fail half-way. One asyncio lock queues this process's writers in order,
+since SQLite's own busy handler is a lottery; a lock on the data directory keeps a second process out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+_BUSY_MILLISECONDS = 10_000
+
+
+class Topic(StrEnum):
+    """What changed, told to sleepers after a commit. A lost nudge costs latency, never correctness."""
+
+    PODS = "pods"  # a pod is due
+    ROUTES = "routes"  # what the gateway serves, and who may pass
+    EVENTS = "events"  # a new event can be read
+
+
+NudgeListener = Callable[[frozenset[Topic]], None]
+
+
+class ReadSession(AsyncSession):
+    """A session that only reads. A function that takes one changes nothing."""
+
+
+class Session(ReadSession):
+    """A session of one writing transaction."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.topics: set[Topic] = set()
+
+    def nudge(self, topic: Topic) -> None:
+        """Wake the sleepers of a topic once this transaction has committed."""
+        self.topics.add(topic)
+
+
+class Database:
+    """Opens sessions on one database."""
+
+    def __init__(self, url: str) -> None:
+        self.is_sqlite = url.startswith("sqlite")
+        self.url = url
+        self.engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+        self.write_transactions = 0  # counted for the metrics and for bench/
+        self._writers = asyncio.Lock()
+        self._listeners: list[NudgeListener] = []
+
+    def listen(self, listener: NudgeListener) -> None:
+        """Call `listener` with the topics of each commit of this process."""
+        self._listeners.append(listener)
+
+    def tell(self, topics: frozenset[Topic]) -> None:
+        """Give nudges out in this process; also called with what other servers notified."""
+        for listener in self._listeners:
+            listener(topics)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadSession]:
+        """Open a session that sees one state and changes nothing."""
+        async with ReadSession(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Session]:
+        """Open a writing session: committed when the block ends, rolled back when it raises."""
+        async with AsyncExitStack() as stack:
+            if self.is_sqlite:
+                await stack.enter_async_context(self._writers)
+            session = await stack.enter_async_context(Session(self.engine, expire_on_commit=False))
+            if self.is_sqlite:
+                await session.connection(execution_options={"neuropod_write": True})
+            yield session
+            await session.flush()
+            if session.topics and not self.is_sqlite:
+                await session.execute(
+                    text("SELECT pg_notify('neuropod', :topics)"), {"topics": ",".join(session.topics)}
+                )
+            await session.commit()
+            self.write_transactions += 1
+        if session.topics:
+            self.tell(frozenset(session.topics))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+def _sqlite_engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(url.replace("sqlite://", "sqlite+aiosqlite://", 1), pool_size=8, max_overflow=24)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",  # a launch that was answered survives a power cut
+            "foreign_keys = ON",
+            f"busy_timeout = {_BUSY_MILLISECONDS}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("neuropod_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: str) -> AsyncEngine:
+    """READ COMMITTED, as PostgreSQL has it: what must not change meanwhile is locked by name (leases, account rows)."""
+    _, _, rest = url.partition("://")
+    return create_async_engine(f"postgresql+asyncpg://{rest}", pool_size=10, max_overflow=20, pool_pre_ping=True)

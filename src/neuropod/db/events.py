@@ -1,0 +1,67 @@
+"""Events: what happened to a user's things, in order, for the API's feeds. Written in the transaction of what happened.
+
+Ids grow in commit order, so a reader that has seen id n never misses a smaller one: on SQLite writers are alone anyway;
+on PostgreSQL the id is drawn under a transaction-long advisory lock.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, Integer, func, select, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.db.record import Record
+from neuropod.ids import EventId, PodId, UserId
+
+_ADVISORY_LOCK = 0x6E65_7572  # "neur"
+
+
+class EventRow(Record):
+    """One thing that happened. `kind` is `<noun>.<past tense>`; `data` never holds a secret."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_pod_id_id", "pod_id", "id"), Index("ix_events_owner_id_id", "owner_id", "id"))
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    at: Mapped[datetime]
+    owner_id: Mapped[str]  # who may see it, besides administrators
+    pod_id: Mapped[str | None]
+    kind: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+async def record_event(
+    session: Session,
+    kind: str,
+    message: str,
+    *,
+    at: datetime,
+    owner_id: UserId,
+    pod_id: PodId | None = None,
+    **data: Any,
+) -> None:
+    """Write an event into the running transaction and wake the readers after its commit."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    session.add(EventRow(at=at, owner_id=owner_id, pod_id=pod_id, kind=kind, message=message, data=data))
+    session.nudge(Topic.EVENTS)
+
+
+async def events_of_pod(
+    session: ReadSession, pod_id: PodId, *, before: EventId | None, limit: int
+) -> Sequence[EventRow]:
+    """Return the pod's events, newest first, older than `before`."""
+    query = select(EventRow).where(EventRow.pod_id == pod_id).order_by(EventRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(EventRow.id < before)
+    return (await session.scalars(query)).all()
+
+
+async def newest_event_id(session: ReadSession) -> EventId:
+    """Return the id of the newest event, 0 when there is none: where a new follower starts."""
+    return EventId(await session.scalar(select(func.max(EventRow.id))) or 0)

@@ -1,0 +1,1 @@
+"""A user's persistent disks, rows of their own; pods attach one."""
