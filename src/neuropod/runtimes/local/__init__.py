@@ -1,0 +1,1 @@
+"""The local runtime: pods as sandboxed processes on this machine."""
