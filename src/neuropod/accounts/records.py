@@ -36,7 +36,7 @@ class SessionRow(Record):
     __tablename__ = "sessions"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id), index=True)
     token_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime]
     used_at: Mapped[datetime]
@@ -52,7 +52,7 @@ class ApiKeyRow(Record):
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id), index=True)
     name: Mapped[str]
     token_hash: Mapped[str] = mapped_column(unique=True)
     prefix: Mapped[str]
@@ -70,7 +70,7 @@ class SignInLinkRow(Record):
     __tablename__ = "sign_in_links"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    user_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id))
     token_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]

@@ -3,6 +3,7 @@
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
+from neuropod.accounts.records import UserRow
 from neuropod.db.record import Record
 from neuropod.kit.money import Micros
 
@@ -12,5 +13,5 @@ class AccountRow(Record):
 
     __tablename__ = "accounts"
 
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id), primary_key=True)
     balance_micros: Mapped[Micros] = mapped_column(default=Micros(0))

@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from neuropod.accounts.records import UserRow
 from neuropod.db.leases import LeasedRecord
 from neuropod.db.record import Record
 from neuropod.kit.money import Micros
+from neuropod.volumes.records import VolumeRow
 
 
 class PodRow(LeasedRecord):
@@ -38,8 +40,8 @@ class PodRow(LeasedRecord):
         Index("ix_pods_runtime_id", "runtime_id"),
     )
 
-    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
-    created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id))
+    created_by: Mapped[str] = mapped_column(ForeignKey(UserRow.id))
     name: Mapped[str]
     runtime_id: Mapped[str]
     created_at: Mapped[datetime]
@@ -62,7 +64,7 @@ class PodRow(LeasedRecord):
     cpu_cores: Mapped[int]  # of the type, as accepted at launch
     memory_gb: Mapped[int]
     container_disk_gb: Mapped[int]
-    volume_id: Mapped[str | None] = mapped_column(ForeignKey("volumes.id"))
+    volume_id: Mapped[str | None] = mapped_column(ForeignKey(VolumeRow.id))
     price_micros_per_hour: Mapped[Micros]  # accepted at launch or start; copied to the incarnation at Open
     jupyter: Mapped[str]  # words.JupyterMode
     jupyter_token_sealed: Mapped[bytes | None]  # the platform's, kept over stop and start; `pods/<id>/jupyter_token`
@@ -75,7 +77,7 @@ class PortRow(Record):
     __table_args__ = (UniqueConstraint("pod_id", "port"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    pod_id: Mapped[str] = mapped_column(ForeignKey("pods.id"), index=True)
+    pod_id: Mapped[str] = mapped_column(ForeignKey(PodRow.id), index=True)
     port: Mapped[int]
     name: Mapped[str]
     access: Mapped[str]  # words.Access
@@ -92,7 +94,7 @@ class IncarnationRow(Record):
     __table_args__ = (UniqueConstraint("pod_id", "number"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    pod_id: Mapped[str] = mapped_column(ForeignKey("pods.id"))
+    pod_id: Mapped[str] = mapped_column(ForeignKey(PodRow.id))
     number: Mapped[int]  # 1, 2, 3 … of the pod
     run_revision: Mapped[int]  # the pod's, when it was opened
     crashes: Mapped[int] = mapped_column(default=0)  # crashes in a row before this one
@@ -125,7 +127,7 @@ class AllocationRow(Record):
     __table_args__ = (UniqueConstraint("runtime_id", "device"), Index("ix_allocations_runtime_id", "runtime_id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    incarnation_id: Mapped[str] = mapped_column(ForeignKey("incarnations.id"), index=True)
+    incarnation_id: Mapped[str] = mapped_column(ForeignKey(IncarnationRow.id), index=True)
     runtime_id: Mapped[str]
     device: Mapped[str | None]  # None in the row for CPU and memory; a device is given once, by the unique key
     cpu_cores: Mapped[int] = mapped_column(default=0)

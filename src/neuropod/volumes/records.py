@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from neuropod.accounts.records import UserRow
 from neuropod.db.record import Record
 
 
@@ -15,7 +16,7 @@ class VolumeRow(Record):
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    owner_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id))
     name: Mapped[str]
     runtime_id: Mapped[str]
     size_gb: Mapped[int]

@@ -1,0 +1,1 @@
+"""The GPU types on offer: price, size, how a runtime finds them."""

@@ -1,0 +1,1 @@
+"""Templates: named starting points for pods."""

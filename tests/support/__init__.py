@@ -1,0 +1,1 @@
+"""What tests share: databases, clocks, people, servers. Started and stopped by the tests themselves."""
