@@ -1,8 +1,8 @@
 """The plan: everything that the shim, and what it calls, must know to run one incarnation. Plain data, no secrets.
 
 Made by `runtime` from a Workload, the settings and the machine; written to `<state dir>/plan.json` (so that a cleaner
-can undo what a dead shim left); handed to the shim together with the secrets over a pipe. `network`, `disks`,
-`cgroups` and `environments` take it as it is. Standard library only, like everything that the shim imports.
+can undo what a dead shim left); handed to the shim with the secrets over a pipe. `environments` takes it as it is;
+`network`, `disks` and `cgroups` find their own plans in it. Standard library only, like everything the shim imports.
 
 Where things are, all below `<data dir>`, root-only (0700) and never mounted into a pod:
 
@@ -14,7 +14,7 @@ Where things are, all below `<data dir>`, root-only (0700) and never mounted int
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,16 +55,20 @@ class Plan:
     disk_reserve_bytes: int = 0
     volume: VolumePlan | None = None
     devices: tuple[str, ...] = ()  # device nodes (/dev/nvidia0, …), nothing else is passed in
+    gpus: tuple[str, ...] = ()  # their names (`GPU-<uuid>`), for the pod's NVIDIA_VISIBLE_DEVICES
     ports: tuple[int, ...] = ()
     ready_port: int | None = None  # None: ready as soon as the process runs
     ready_http: bool = True
-    egress_allow: tuple[str, ...] = ()
     package_index_url: str | None = None
+    pod_index_url: str | None = None  # the same as a pod may see it; None: pip's own default
+    ca_bundle: str | None = None  # the host's bundle of certificate authorities
     prepare_timeout_seconds: float = 1800
     log_bytes: int = 1 << 20
     log_incarnations: int = 5
-    tools: dict[str, list[str]] = field(default_factory=dict)  # name -> argv prefix with an absolute path
-    machine: dict[str, Any] = field(default_factory=dict)  # machine.Machine as plain data
+    tools: dict[str, list[str]] = field(default_factory=dict)  # Tools.as_json: name -> argv prefix, absolute path
+    network: dict[str, Any] = field(default_factory=dict)  # NetworkPlan.as_json
+    disks: dict[str, Any] = field(default_factory=dict)  # DiskPlan.as_json
+    cgroups: dict[str, Any] = field(default_factory=dict)  # CgroupLayout.as_json
 
     @property
     def key(self) -> str:
@@ -92,9 +96,10 @@ class Plan:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Plan":
-        """Return the plan that `to_json` wrote."""
-        fixed = dict(value)
-        for name in ("command", "packages", "devices", "ports", "egress_allow"):
+        """Return the plan that `to_json` wrote; what another version added is passed over."""
+        known = {each.name for each in fields(Plan)}
+        fixed = {name: content for name, content in value.items() if name in known}
+        for name in ("command", "packages", "devices", "gpus", "ports"):
             fixed[name] = tuple(fixed.get(name, ()))
         if fixed.get("volume") is not None:
             fixed["volume"] = VolumePlan(**fixed["volume"])

@@ -1,0 +1,70 @@
+"""The few system calls that Python 3.11 has no name for. Used by `shim`, `spawn` and `launcher`'s parent; Linux only.
+
+Each function raises OSError with the kernel's own number. Standard library only.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219}
+PIDFD_SIGNAL_PROCESS_GROUP = 4  # Linux 6.9
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def prctl(option: int, value: int = 0) -> None:
+    """Call prctl with one value."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+
+
+def die_with_parent(parent: int) -> None:
+    """Get SIGKILL when the thread that started this process ends; at once if `parent` is gone already."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def set_process_name(name: str) -> None:
+    """Set what `ps -o comm` and `top` show (15 characters)."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _check(_libc.prctl(PR_SET_NAME, buffer, 0, 0, 0))
+
+
+def join_new_session_keyring() -> None:
+    """Leave the session keyring that was inherited for an empty one of its own (SECURITY 4)."""
+    number = _KEYCTL_NUMBER.get(platform.machine())
+    if number is not None:
+        _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None))
+
+
+def signal_group(pidfd: int, pid: int, number: int) -> bool:
+    """Send a signal to the process group that `pid`, held by `pidfd`, leads; False when it has ended.
+
+    The descriptor keeps the number from meaning another process (SECURITY 8). Kernels before 6.9 cannot send to the
+    group by descriptor: there a null signal by descriptor proves that the leader lives just before.
+    """
+    try:
+        try:
+            signal.pidfd_send_signal(pidfd, number, None, PIDFD_SIGNAL_PROCESS_GROUP)
+        except OSError as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            signal.pidfd_send_signal(pidfd, 0)
+            os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""From a workload to a plan: pure, given what was found out about the machine. Called by `runtime`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neuropod.runtimes.contract import Workload, WorkloadRejectedError
+from neuropod.runtimes.local.devices import Gpu, device_nodes
+from neuropod.runtimes.local.plan import Mode, Plan, VolumePlan
+from neuropod.settings import LimitSettings, LocalSettings
+from neuropod.words import ReadyWhen
+
+_ROOT_UID = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all plans of one opened runtime share."""
+
+    mode: Mode
+    data_dir: str
+    package_index_url: str | None
+    pod_index_url: str | None
+    ca_bundle: str | None
+    tools: dict[str, list[str]]
+    network: dict[str, Any]
+    disks: dict[str, Any]
+    cgroups: dict[str, Any]
+    gpus: Mapping[str, Gpu]
+
+
+def plan_of(
+    workload: Workload, ground: Ground, settings: LocalSettings, limits: LimitSettings, *, uid: int, gid: int
+) -> Plan:
+    """Return the plan, or raise WorkloadRejectedError with the sentence that says what this runtime cannot do."""
+    recipe = workload.recipe
+    if recipe is None:
+        raise WorkloadRejectedError(
+            "This machine runs templates with a local recipe; a container image needs another runtime."
+        )
+    command = workload.command or recipe.command
+    if not command:
+        raise WorkloadRejectedError("There is no command to run.")
+    if ground.mode == "root" and uid == _ROOT_UID:
+        raise WorkloadRejectedError("A pod never runs as root of this machine.")
+    resources = workload.resources
+    try:
+        devices = device_nodes(ground.gpus, resources.devices)
+    except KeyError as error:
+        raise WorkloadRejectedError(f"This machine has no GPU {error.args[0]}.") from error
+    volume = workload.volume
+    ready = workload.readiness
+    return Plan(
+        installation=workload.id.installation,
+        pod=workload.id.pod,
+        incarnation=workload.id.incarnation,
+        pod_name=workload.pod_name,
+        owner=workload.owner,
+        owner_hash=workload.owner_hash,
+        mode=ground.mode,
+        uid=uid,
+        gid=gid,
+        data_dir=ground.data_dir,
+        command=tuple(command),
+        packages=tuple(recipe.packages),
+        cache_author=None if recipe.shared_cache else recipe.author or workload.owner,
+        cpu_cores=resources.cpu_cores,
+        memory_bytes=resources.memory_bytes,
+        pids_max=settings.pids_max,
+        container_disk_bytes=resources.container_disk_bytes,
+        disk_reserve_bytes=settings.disk_reserve_gb * 10**9,
+        volume=None if volume is None else VolumePlan(volume.id, volume.name, volume.size_bytes, volume.path),
+        devices=devices,
+        gpus=tuple(resources.devices),
+        ports=tuple(workload.ports),
+        ready_port=ready.port if ready.when is ReadyWhen.PORT else None,
+        ready_http=ready.http,
+        package_index_url=ground.package_index_url,
+        pod_index_url=ground.pod_index_url,
+        ca_bundle=ground.ca_bundle,
+        prepare_timeout_seconds=settings.prepare_timeout_seconds,
+        log_bytes=limits.log_bytes,
+        log_incarnations=limits.log_incarnations,
+        tools=ground.tools,
+        network=ground.network,
+        disks=ground.disks,
+        cgroups=ground.cgroups,
+    )

@@ -1,0 +1,337 @@
+"""The server's half of the `local` runtime: the contract's verbs, each a look at files or a word to a shim.
+
+Made by `runtimes.registry`. It keeps no truth: every answer is read from the state files and checked against the
+processes that wrote them, so a restarted server knows what the last one knew. What it does keep are subscriptions, one
+per live shim, which make the nudges of `watch`; losing one costs latency.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from neuropod.ids import InstallationId, PodId, RuntimeId
+from neuropod.runtimes.contract import (
+    Capability,
+    Capacity,
+    Connection,
+    Device,
+    LogLine,
+    LogQuery,
+    NotReadyError,
+    Phase,
+    Report,
+    RuntimeUnavailableError,
+    Seen,
+    Workload,
+    WorkloadId,
+    WorkloadRejectedError,
+)
+from neuropod.runtimes.local import cleaning, control, log
+from neuropod.runtimes.local.following import lines_of
+from neuropod.runtimes.local.ground import Opened, open_machine
+from neuropod.runtimes.local.owners import Owners
+from neuropod.runtimes.local.places import PodDirectories
+from neuropod.runtimes.local.plan import Plan
+from neuropod.runtimes.local.planning import plan_of
+from neuropod.runtimes.local.seen import seen_of
+from neuropod.runtimes.local.shims import Reaper, Subscription, ask, ask_for_port, start_shim
+from neuropod.runtimes.local.state import State, boot_id, read_state
+from neuropod.settings import LimitSettings, LocalSettings
+from neuropod.words import Reason
+
+T = TypeVar("T")
+
+_NUDGES = 10_000
+
+
+class LocalRuntime:
+    """Runs pods on this machine."""
+
+    def __init__(
+        self,
+        installation: InstallationId,
+        settings: LocalSettings,
+        limits: LimitSettings,
+        data_dir: Path,
+    ) -> None:
+        self._installation = installation
+        self._settings = settings
+        self._limits = limits
+        self._data_dir = data_dir.absolute()
+        self._directories = PodDirectories(self._data_dir)
+        self._owners = Owners(self._directories.root, installation)
+        self._boot_id = boot_id()
+        self._id = RuntimeId(f"local:{machine_id(self._data_dir)}")
+        self._opened: Opened | None = None
+        self._locks: WeakValueDictionary[PodId, asyncio.Lock] = WeakValueDictionary()
+        self._subscriptions: dict[WorkloadId, Subscription] = {}
+        self._watchers: set[asyncio.Queue[PodId]] = set()
+        self._reaper = Reaper()
+        self._closing = False
+
+    @property
+    def id(self) -> RuntimeId:
+        return self._id
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        isolates = self._opened is not None and self._opened.ground.mode != "none"
+        return frozenset({Capability.RECIPES} | ({Capability.TENANT_ISOLATION} if isolates else set()))
+
+    # ---- opening and closing
+
+    async def open(self) -> None:
+        self._directories.prepare()
+        self._opened = await asyncio.to_thread(open_machine, self._installation, self._settings, self._data_dir)
+        for pod, incarnation, state in await asyncio.to_thread(lambda: list(self._directories.states())):
+            if state is not None and self._is_ours(state) and state.shim_lives(this_boot=self._boot_id):
+                await self._subscribe(self._workload_id(pod, incarnation))
+        await asyncio.to_thread(cleaning.sweep, self._opened, self._directories, this_boot=self._boot_id)
+
+    async def aclose(self) -> None:
+        self._closing = True
+        for subscription in list(self._subscriptions.values()):
+            subscription.close()
+        self._subscriptions.clear()
+        self._reaper.close()
+
+    def _is_ours(self, state: State) -> bool:
+        return state.installation == self._installation
+
+    def _workload_id(self, pod: str, incarnation: int) -> WorkloadId:
+        return WorkloadId(self._installation, PodId(pod), incarnation)
+
+    # ---- looking
+
+    async def observe(self, workload_id: WorkloadId) -> Seen | None:
+        standing = self._directories.incarnations(workload_id.pod)
+        if workload_id.incarnation in standing:
+            standing.insert(0, workload_id.incarnation)
+        for incarnation in standing:
+            if (seen := self._look(workload_id.pod, incarnation)) is not None:
+                return seen
+        return None
+
+    def _look(self, pod: str, incarnation: int) -> Seen | None:
+        directory = self._directories.state_dir(pod, incarnation)
+        try:
+            state = read_state(directory)
+        except ValueError as error:
+            return self._unreadable(pod, incarnation, str(error))
+        except OSError as error:
+            raise RuntimeUnavailableError(f"{directory} cannot be read: {error}") from error
+        return self._seen_of(pod, incarnation, state)
+
+    def _seen_of(self, pod: str, incarnation: int, state: State | None) -> Seen | None:
+        if state is None or not self._is_ours(state):
+            return None
+        if (state.pod, state.incarnation) != (pod, incarnation):
+            return self._unreadable(pod, incarnation, f"the state of {pod}.{incarnation} names another workload")
+        return seen_of(state, shim_lives=state.shim_lives(this_boot=self._boot_id))
+
+    def _unreadable(self, pod: str, incarnation: int, sentence: str) -> Seen:
+        """Return what a state that cannot be believed means: whatever ran there is not ours to know any more."""
+        return Seen(self._workload_id(pod, incarnation), "unreadable", Phase.EXITED, Reason.LOST, sentence)
+
+    async def list_seen(self) -> Sequence[Seen]:
+        return await asyncio.to_thread(self._list_seen)
+
+    def _list_seen(self) -> list[Seen]:
+        found = []
+        for pod in self._directories.pods():
+            for incarnation in self._directories.incarnations(pod):
+                with suppress(RuntimeUnavailableError):
+                    if (seen := self._look(pod, incarnation)) is not None:
+                        found.append(seen)
+        return found
+
+    def logs(self, workload_id: WorkloadId, query: LogQuery) -> AsyncIterator[LogLine]:
+        place = workload_id.pod, workload_id.incarnation
+        return lines_of(self._directories.log_dir(*place), self._directories.state_dir(*place), query)
+
+    async def capacity(self) -> Capacity:
+        opened = self._required()
+        disk_bytes = await asyncio.to_thread(cleaning.disk_capacity_bytes, opened)
+        return Capacity(
+            cpu_cores=self._settings.cpu_cores or 4 * (os.cpu_count() or 1),
+            memory_bytes=(self._settings.memory_gb or max(1, _machine_memory_bytes() // 10**9 - 1)) * 10**9,
+            disk_bytes=disk_bytes,
+            devices=tuple(Device(gpu.name, gpu.model) for gpu in opened.ground.gpus.values()),
+        )
+
+    async def report(self) -> Report:
+        return self._required().report
+
+    def _required(self) -> Opened:
+        if self._opened is None:
+            raise RuntimeUnavailableError("the local runtime was not opened")
+        return self._opened
+
+    # ---- nudges
+
+    async def watch(self) -> AsyncIterator[PodId]:
+        queue: asyncio.Queue[PodId] = asyncio.Queue(_NUDGES)
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    def _nudge(self, pod: PodId) -> None:
+        for queue in self._watchers:
+            with suppress(asyncio.QueueFull):  # lost, as a nudge may be
+                queue.put_nowait(pod)
+
+    async def _subscribe(self, workload_id: WorkloadId) -> None:
+        if workload_id in self._subscriptions:
+            return
+
+        def ended() -> None:
+            self._subscriptions.pop(workload_id, None)
+            if not self._closing:
+                self._nudge(workload_id.pod)
+
+        with suppress(OSError):
+            self._subscriptions[workload_id] = await Subscription.open(
+                self._directories.state_dir(workload_id.pod, workload_id.incarnation),
+                "watch",
+                on_nudge=lambda _: self._nudge(workload_id.pod),
+                on_end=ended,
+            )
+
+    # ---- verbs
+
+    def _lock(self, pod: PodId) -> asyncio.Lock:
+        """Return the lock that orders this server's own verbs for one pod; other servers are kept out of data_dir."""
+        return self._locks.setdefault(pod, asyncio.Lock())
+
+    async def ensure(self, workload: Workload) -> None:
+        opened = self._required()
+        async with self._lock(workload.id.pod):
+            pid = await self._in_thread(partial(self._ensure, opened, workload))
+            if pid is not None:
+                self._reaper.add(pid)
+                await self._subscribe(workload.id)
+
+    def _ensure(self, opened: Opened, workload: Workload) -> int | None:
+        """Start the shim where none was started; runs in a thread, under the pod's lock."""
+        pod, incarnation = workload.id.pod, workload.id.incarnation
+        standing = self._directories.incarnations(pod)
+        if incarnation in standing:
+            if self._look(pod, incarnation) is not None:
+                return None
+        elif standing:
+            raise WorkloadRejectedError(
+                f"Incarnation {standing[0]} of this pod is still there.", reason=Reason.PLACE_OCCUPIED
+            )
+        as_root = opened.ground.mode == "root"
+        uid = self._owners.uid_of(workload.owner) if as_root else os.getuid()
+        plan = plan_of(
+            workload, opened.ground, self._settings, self._limits, uid=uid, gid=uid if as_root else os.getgid()
+        )
+        self._directories.place(plan)
+        for old in log.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):
+            cleaning.delete_log(old)
+        return start_shim(plan, {name: secret.reveal() for name, secret in workload.env.items()})
+
+    async def stop(self, workload_id: WorkloadId, *, grace_seconds: int, reason: Reason) -> None:  # noqa: ARG002
+        """Pass the wish on; the caller counts the grace."""
+        if self._standing_state(workload_id) is not None:
+            await self._tell(workload_id, {"op": "stop", "reason": reason.value})
+
+    async def kill(self, workload_id: WorkloadId, *, reason: Reason) -> None:
+        state = self._standing_state(workload_id)
+        if state is None:
+            return
+        try:
+            await self._tell(workload_id, {"op": "kill", "reason": reason.value})
+        except RuntimeUnavailableError:
+            # A shim that hangs: its own end is the pod's.
+            cleaning.kill_process(state.shim)
+
+    def _standing_state(self, workload_id: WorkloadId) -> State | None:
+        """Return the state of that very incarnation while its shim lives and it has not ended."""
+        try:
+            state = read_state(self._directories.state_dir(workload_id.pod, workload_id.incarnation))
+        except ValueError:
+            return None
+        if state is None or not self._is_ours(state) or state.phase == Phase.EXITED:
+            return None
+        return state if state.shim_lives(this_boot=self._boot_id) else None
+
+    async def _tell(self, workload_id: WorkloadId, request: control.Request) -> None:
+        directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
+        with suppress(OSError):  # it ended meanwhile
+            await ask(directory, request)
+
+    async def remove(self, workload_id: WorkloadId) -> None:
+        opened = self._required()
+        async with self._lock(workload_id.pod):
+            await self._in_thread(partial(self._remove, opened, workload_id))
+        self._nudge(workload_id.pod)
+
+    def _remove(self, opened: Opened, workload_id: WorkloadId) -> None:
+        """Take away what is left; runs in a thread, under the pod's lock."""
+        directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
+        if not directory.is_dir():
+            return
+        state = None
+        with suppress(ValueError):
+            state = read_state(directory)
+        if state is not None and not self._is_ours(state):
+            return
+        lives = state is not None and state.shim_lives(this_boot=self._boot_id)
+        if state is not None and lives and state.phase != Phase.EXITED:
+            return
+        with suppress(OSError, ValueError):  # without a plan nothing was begun
+            cleaning.clean(opened, Plan.read(directory), state if state and state.boot_id == self._boot_id else None)
+        if not lives:
+            log.trim(self._directories.log_dir(workload_id.pod, workload_id.incarnation), self._limits.log_bytes)
+        self._directories.take_away(directory)
+
+    async def forget(self, workload_id: WorkloadId) -> None:
+        for known, subscription in list(self._subscriptions.items()):
+            if known.pod == workload_id.pod:
+                subscription.leave()
+        async with self._lock(workload_id.pod):
+            await self._in_thread(partial(self._directories.drop_logs, workload_id.pod))
+
+    async def connect(self, workload_id: WorkloadId, port: int) -> Connection:
+        directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
+        if not directory.is_dir():
+            raise NotReadyError("it does not run")
+        connection = await ask_for_port(directory, port)
+
+        async def attach(protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+            transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=connection)
+            return transport
+
+        return Connection(attach)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError as error:
+            raise RuntimeUnavailableError(f"the data directory cannot be used: {error}") from error
+
+
+def machine_id(data_dir: Path) -> str:
+    """Return this machine's id, or one kept in the data directory where the machine has none."""
+    for path in (Path("/etc/machine-id"), data_dir / "machine-id"):
+        with suppress(OSError):
+            if text := path.read_text().strip():
+                return text
+    data_dir.mkdir(parents=True, exist_ok=True)
+    made = os.urandom(16).hex()
+    (data_dir / "machine-id").write_text(f"{made}\n")
+    return made
+
+
+def _machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
