@@ -1,0 +1,64 @@
+# The project's commands. Each does its own set-up, on a fresh machine with git, make and Python 3.11 (python3-venv).
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+UV := .tools/bin/uv
+RUN := .venv/bin
+WORKERS ?= 2
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help up setup setup-dev setup-tests test test-long test-user check format bench revision clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+up: setup  ## set up what is missing, then run Neuropod on this machine
+	@exec ./neuropod up
+
+setup: .venv/.ready  ## everything that Neuropod needs to run
+
+test: setup-tests  ## set up what is missing, then run the tests
+	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q
+
+test-long: setup-tests  ## the exhaustive tests too (hours are well spent here before a release)
+	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "long or not long" --timeout 7200
+
+check: setup-dev  ## format, lint, types, import contracts
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+format: setup-dev  ## format the code
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+bench: setup-tests  ## measure: ratios side by side in one run, see docs/benchmarks.md
+	$(RUN)/python -m bench
+
+revision: setup-dev  ## write a migration: make revision MESSAGE="what changes"
+	$(RUN)/python tools/make_revision.py "$(MESSAGE)"
+
+clean:  ## remove what set-up made (never the data folder)
+	rm -rf .venv .tools bench/node_modules
+
+# The one program that is installed by pip, with its hash; it installs all else from the lock file.
+$(UV): tools/uv-requirements.txt
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/uv-requirements.txt
+	@touch $(UV)
+
+.venv/.ready: $(UV) pyproject.toml uv.lock
+	$(UV) sync --quiet --frozen --inexact --no-dev --python $(PYTHON)
+	@touch $@
+
+setup-dev: .venv/.ready-dev
+
+.venv/.ready-dev: $(UV) pyproject.toml uv.lock
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch .venv/.ready $@
+
+setup-tests: setup-dev
+	@tools/setup-tests
