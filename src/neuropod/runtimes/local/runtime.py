@@ -39,7 +39,7 @@ from neuropod.runtimes.local.places import PodDirectories
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.planning import plan_of
 from neuropod.runtimes.local.seen import seen_of
-from neuropod.runtimes.local.shims import Reaper, Subscription, ask, ask_for_port, start_shim
+from neuropod.runtimes.local.shims import ShimStarter, Subscription, ask, ask_for_port
 from neuropod.runtimes.local.state import State, boot_id, read_state
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import Reason
@@ -71,7 +71,7 @@ class LocalRuntime:
         self._locks: WeakValueDictionary[PodId, asyncio.Lock] = WeakValueDictionary()
         self._subscriptions: dict[WorkloadId, Subscription] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
-        self._reaper = Reaper()
+        self._starter = ShimStarter()
         self._closing = False
 
     @property
@@ -87,6 +87,7 @@ class LocalRuntime:
 
     async def open(self) -> None:
         self._directories.prepare()
+        await asyncio.to_thread(self._starter.warm_up)
         self._opened = await asyncio.to_thread(open_machine, self._installation, self._settings, self._data_dir)
         for pod, incarnation, state in await asyncio.to_thread(lambda: list(self._directories.states())):
             if state is not None and self._is_ours(state) and state.shim_lives(this_boot=self._boot_id):
@@ -98,7 +99,7 @@ class LocalRuntime:
         for subscription in list(self._subscriptions.values()):
             subscription.close()
         self._subscriptions.clear()
-        self._reaper.close()
+        await asyncio.to_thread(self._starter.close)
 
     def _is_ours(self, state: State) -> bool:
         return state.installation == self._installation
@@ -214,18 +215,16 @@ class LocalRuntime:
     async def ensure(self, workload: Workload) -> None:
         opened = self._required()
         async with self._lock(workload.id.pod):
-            pid = await self._in_thread(partial(self._ensure, opened, workload))
-            if pid is not None:
-                self._reaper.add(pid)
-                await self._subscribe(workload.id)
+            await self._in_thread(partial(self._ensure, opened, workload))
+            await self._subscribe(workload.id)
 
-    def _ensure(self, opened: Opened, workload: Workload) -> int | None:
+    def _ensure(self, opened: Opened, workload: Workload) -> None:
         """Start the shim where none was started; runs in a thread, under the pod's lock."""
         pod, incarnation = workload.id.pod, workload.id.incarnation
         standing = self._directories.incarnations(pod)
         if incarnation in standing:
             if self._look(pod, incarnation) is not None:
-                return None
+                return
         elif standing:
             raise WorkloadRejectedError(
                 f"Incarnation {standing[0]} of this pod is still there.", reason=Reason.PLACE_OCCUPIED
@@ -238,7 +237,7 @@ class LocalRuntime:
         self._directories.place(plan)
         for old in log.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):
             cleaning.delete_log(old)
-        return start_shim(plan, {name: secret.reveal() for name, secret in workload.env.items()})
+        self._starter.start(plan, {name: secret.reveal() for name, secret in workload.env.items()})
 
     async def stop(self, workload_id: WorkloadId, *, grace_seconds: int, reason: Reason) -> None:  # noqa: ARG002
         """Pass the wish on; the caller counts the grace."""

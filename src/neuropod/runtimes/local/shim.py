@@ -1,7 +1,7 @@
 """The shim: one small process per pod that outlives the server and does everything the pod needs (DESIGN §4).
 
-Started by `runtime` with the plan and the secrets on standard input and the control socket as a descriptor; nothing of
-the pod's is in its arguments or its environment. Its life, told step by step in the state file:
+Forked by `starter`, with the plan and the secrets in a pipe and the control socket as a descriptor; nothing of the
+pod's is in its arguments or its environment. Its life, told step by step in the state file:
 
     pending    preparing: the environment is built (in a worker, so `stop` ends it at once)
     pending    starting: disks, cgroup, network, sandbox; the launcher says hello and gets command and environment
@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -335,30 +334,23 @@ def _build(plan: Plan, tell: Callable[[Any], None]) -> None:
         tell({"failed": str(error)})
 
 
-def main() -> None:
-    """Read plan and secrets from standard input and live one incarnation's life."""
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    listener.set_inheritable(False)
-    with sys.stdin.buffer as source:
-        data = source.read()
+def main(source: int, listener: socket.socket) -> None:
+    """Read plan and secrets from a pipe and live one incarnation's life; called in a process of its own."""
+    with os.fdopen(source, "rb") as pipe:
+        data = pipe.read()
     if not data.endswith(b"\n"):
         return  # the server died while it told us: nothing was begun, and ensure comes again
     told = json.loads(data)
     plan = Plan.from_json(told["plan"])
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.umask(0o077)
-    linux.set_process_name("neuropod-shim")
     linux.join_new_session_keyring()
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # as root: the last to go for want of memory, since its pod goes with it
         Path("/proc/self/oom_score_adj").write_text("-900")
     shim = Shim(plan, told["secrets"], listener)
     try:
         shim.run()
     except BaseException as error:
-        traceback.print_exc()
         shim.broken(error)
         raise
     shim.leave()

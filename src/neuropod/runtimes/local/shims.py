@@ -1,7 +1,7 @@
-"""The server's end of its shims: starting one, asking it something, hearing its nudges, reaping it.
+"""The server's end of its shims: starting one, asking it something, hearing its nudges.
 
-Called by `runtime`. Everything here belongs to one event loop; `start_shim` blocks for some milliseconds and is called
-in a thread.
+Called by `runtime`; the starter blocks for some milliseconds and is called in threads, all else belongs to one event
+loop.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,82 +24,93 @@ from neuropod.runtimes.local.state import ProcessId, State, boot_id, write_state
 
 _ANSWER_SECONDS = 8.0  # connect may wait 5 s for a full accept queue
 _SOURCE = str(Path(neuropod.__file__).parents[1])
-# Without `site` and with no environment: the shim is ours from its first line on, and starts 10 ms sooner.
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from neuropod.runtimes.local.shim import main; main()"
+# Without `site` and with no environment: everything that runs there is ours and the standard library's.
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from neuropod.runtimes.local.starter import main; main()"
 
 
-def start_shim(plan: Plan, secrets: dict[str, str]) -> int:
-    """Start the shim of a plan whose state directory is there, and return its pid.
-
-    The socket is listened on, and the first state written, before the shim has the plan; so whoever comes after this
-    finds both. Secrets go through the pipe alone.
-    """
-    state_dir = plan.state_dir
-    with control.listen(state_dir) as listener, (state_dir / "shim.err").open("ab") as errors:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                "-c",
-                _BOOT,
-                _SOURCE,
-                str(listener.fileno()),
-                f"{plan.pod}.{plan.incarnation}",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=errors,
-            stderr=errors,
-            env={},
-            cwd="/",
-            close_fds=True,
-            pass_fds=[listener.fileno()],
-            start_new_session=True,
-        )
-    # Its end is heard through a descriptor (`Reaper`), not through this object.
-    process.returncode = 0
-    shim = ProcessId.of(process.pid)
-    state = State(plan.installation, plan.pod, plan.incarnation, boot_id(), shim.pid, shim.start_time)
-    write_state(state_dir, state)
-    told = json.dumps({"plan": plan.to_json(), "secrets": secrets}).encode() + b"\n"
-    try:
-        if process.stdin is not None:
-            with process.stdin as pipe:
-                pipe.write(told)
-    except BrokenPipeError as error:
-        raise RuntimeUnavailableError(f"the shim of {plan.pod} ended at once; see shim.err beside its state") from error
-    return process.pid
-
-
-class Reaper:
-    """Waits for the children that are ours, so that none stays a zombie; those of an earlier server are init's."""
+class ShimStarter:
+    """Starts shims, through the process they are forked from. Threads may share it."""
 
     def __init__(self) -> None:
-        self._pidfds: set[int] = set()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
 
-    def add(self, pid: int) -> None:
-        """Reap it when it ends."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        self._pidfds.add(pidfd)
-        asyncio.get_running_loop().add_reader(pidfd, self._ended, pidfd, pid)
+    def warm_up(self) -> None:
+        """Start the process now, so that the first launch need not wait for it."""
+        with self._lock:
+            self._connected()
 
-    def _ended(self, pidfd: int, pid: int) -> None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        self._forget(pidfd)
+    def start(self, plan: Plan, secrets: dict[str, str]) -> None:
+        """Start the shim of a plan whose state directory is there.
 
-    def _forget(self, pidfd: int) -> None:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        self._pidfds.discard(pidfd)
-        os.close(pidfd)
+        The socket is listened on, and the first state written, before the shim has the plan; so whoever comes after
+        this finds both. Secrets go through the pipe alone.
+        """
+        state_dir = plan.state_dir
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(writing, "wb") as pipe:
+            with (
+                os.fdopen(reading, "rb"),
+                control.listen(state_dir) as listener,
+                (state_dir / "shim.err").open("ab") as errors,
+            ):
+                pid = self._fork(f"shim {plan.pod_name}", [reading, listener.fileno(), errors.fileno()])
+            try:
+                shim = ProcessId.of(pid)
+                state = State(plan.installation, plan.pod, plan.incarnation, boot_id(), shim.pid, shim.start_time)
+                write_state(state_dir, state)
+                pipe.write(json.dumps({"plan": plan.to_json(), "secrets": secrets}).encode() + b"\n")
+                pipe.flush()
+            except (BrokenPipeError, ProcessLookupError) as error:
+                raise RuntimeUnavailableError(f"the shim of {plan.pod} ended at once") from error
+
+    def _fork(self, name: str, fds: list[int]) -> int:
+        with self._lock:
+            try:
+                socket.send_fds(self._connected(), [name.encode()[:15]], fds)
+            except OSError:  # it was killed; nothing of this was heard, so a new one may hear it
+                self._end()
+                socket.send_fds(self._connected(), [name.encode()[:15]], fds)
+            try:
+                return int(self._connected().recv(64))
+            except (OSError, ValueError) as error:
+                # Perhaps forked, perhaps not: it ends by itself without a plan, and the caller comes again.
+                self._end()
+                raise RuntimeUnavailableError("no shim can be started now") from error
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE, str(theirs.fileno()), "neuropod-shims"],
+                    stdin=subprocess.DEVNULL,
+                    env={},
+                    cwd="/",
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            ours.settimeout(_ANSWER_SECONDS)
+            self._socket = ours
+        return self._socket
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            try:
+                self._process.wait(2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
 
     def close(self) -> None:
-        """Wait for none any more."""
-        for pidfd in list(self._pidfds):
-            self._forget(pidfd)
+        """End the process; the shims that it started live on. May be repeated, and `start` begins anew."""
+        with self._lock:
+            self._end()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ The shim has one thread, so Python may run between fork and exec. Standard libra
 """
 
 import fcntl
-import json
 import os
 import resource
 import signal
@@ -15,7 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropod.runtimes.local import linux
+from neuropod.runtimes.local import launcher, linux
 from neuropod.runtimes.local.sandbox import CHANNEL_FD, Sandbox
 from neuropod.runtimes.local.state import ProcessId
 
@@ -120,7 +119,7 @@ def hear_hello(channel: socket.socket) -> Hello | None:
         data, ancillary, _, _ = channel.recvmsg(64, socket.CMSG_SPACE(_CREDENTIALS.size))
     except ConnectionResetError:
         return None
-    if data != b"hello\n":
+    if data != launcher.HELLO:
         return None
     for level, kind, raw in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
@@ -130,12 +129,16 @@ def hear_hello(channel: socket.socket) -> Hello | None:
 
 
 def give_order(
-    channel: socket.socket, *, command: tuple[str, ...], env: dict[str, str], cwd: str, venv: tuple[str, ...] | None
+    channel: socket.socket,
+    *,
+    command: tuple[str, ...],
+    env: dict[str, str],
+    cwd: str,
+    venv: tuple[str, str, str] | None,
 ) -> None:
     """Send the launcher what to become. Small orders fit the buffer; the launcher reads large ones as they come."""
-    order = {"command": command, "env": env, "cwd": cwd, "venv": venv}
     channel.settimeout(10)
-    channel.sendall(json.dumps(order).encode() + b"\n")
+    channel.sendall(launcher.encode_order(command, env, cwd, venv or ("", "", "")))
     channel.setblocking(False)
 
 
@@ -145,4 +148,4 @@ def hear_outcome(channel: socket.socket) -> str | None:
         data = channel.recv(65536)
     except ConnectionResetError:
         return None
-    return str(json.loads(data)["error"]) if data else None
+    return data.decode("utf-8", "replace") if data else None
