@@ -1,0 +1,205 @@
+"""Pods and their ports."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from neuropod.wire.shapes import Answer, Page, Price, Request, limits
+from neuropod.words import Access, JupyterMode, Reason, Status, Want
+
+POD_NAME_PATTERN = "^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+
+
+class PortCreate(Request):
+    """A port to expose."""
+
+    port: Annotated[int, limits(1, 65535)]
+    name: str | None = None
+    """Default: the template's; `Jupyter Lab` for 8888 with Jupyter on; else `Service N`."""
+
+    access: Access | None = None
+    """Default: the template's, else `private`."""
+
+
+class PortEdit(Request):
+    """Changes to a port; what is absent stays."""
+
+    name: str | None = None
+    access: Access | None = None
+
+
+class VolumeAsk(Request):
+    """Which of the owner's disks to attach. It is made at its first use."""
+
+    name: str = "workspace"
+    size_gb: Annotated[int, limits(1, 150)] | None = None
+    """Default: the disk's own size, or the template's when it is made now."""
+
+
+class PodCreate(Request):
+    """A pod to launch: from a template, or from any image."""
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": POD_NAME_PATTERN})]
+    template: str | None = None
+    """The name or id of a template; or give `image`."""
+
+    image: str | None = None
+    command: list[str] | None = None
+    """Replaces the image's or the template's own."""
+
+    gpu_type: str | None = None
+    """Default: the template's."""
+
+    gpu_count: Annotated[int, limits(1)] = 1
+    container_disk_gb: Annotated[int, limits(1, 100)] | None = None
+    """Default: the template's. What a pod writes outside its volume is lost when it stops."""
+
+    volume: VolumeAsk | None = None
+    """Absent: as the template says. Null: none."""
+
+    ports: list[PortCreate] | None = None
+    """Absent: the template's."""
+
+    env: dict[str, SecretStr] = Field(default_factory=dict)
+    """Added to the template's. Stored encrypted."""
+
+    jupyter: JupyterMode | None = None
+    """Absent: as the template says."""
+
+
+class PodEdit(Request):
+    """Changes to a pod; what is absent stays. Name, owner and runtime never change.
+
+    A change that needs a new run of a running pod is refused (409 `restart_required`) unless `restart` is true.
+    """
+
+    image: str | None = None
+    command: list[str] | None = None
+    gpu_type: str | None = None
+    gpu_count: Annotated[int, limits(1)] | None = None
+    container_disk_gb: Annotated[int, limits(1, 100)] | None = None
+    volume: VolumeAsk | None = None
+    """Null detaches."""
+
+    env: dict[str, SecretStr] | None = None
+    """Replaces all."""
+
+    jupyter: JupyterMode | None = None
+    restart: bool = False
+
+
+class Port(Answer):
+    """A port of a pod."""
+
+    port: int
+    name: str
+    access: Access
+    host: str
+    """The host name of its address, the same after every stop and start."""
+
+    url: str
+    """Its address. For Jupyter signed in, ask for a link (`POST …/link`)."""
+
+
+class PortLink(Answer):
+    """A link that opens a port; for Jupyter it signs in. Not to be shared."""
+
+    url: str
+    expires_at: datetime | None = None
+    """Null: as long as the pod's token is the same."""
+
+
+class Owner(Answer):
+    """Whose pod it is."""
+
+    id: str
+    email: str
+    hash: str
+
+
+class Progress(Answer):
+    """How far a preparation is: `done` of `total` (null while unknown) in `unit`."""
+
+    step: str
+    done: int
+    total: int | None
+    unit: str
+
+
+class Incarnation(Answer):
+    """One run of a pod."""
+
+    number: int
+    opened_at: datetime
+    started_at: datetime | None
+    ready_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    reason: Reason
+    message: str
+
+
+class AttachedVolume(Answer):
+    """The disk that the pod attaches at `path`; it outlives the pod."""
+
+    id: str
+    name: str
+    size_gb: int
+    path: str = "/workspace"
+
+
+class Pod(Answer):
+    """A pod."""
+
+    id: str
+    name: str
+    owner: Owner
+    created_by: str
+    """The id of who made it."""
+
+    created_at: datetime
+    want: Want
+    """What its owner wishes."""
+
+    status: Status
+    """What it is."""
+
+    reason: Reason
+    """Why, for programs."""
+
+    message: str
+    """Why, for people."""
+
+    progress: Progress | None
+    since: datetime | None
+    """Since when it has this status."""
+
+    place: int | None
+    """Its place among those that wait for the same type; null when it does not wait."""
+
+    template: str | None
+    """The name of the template it was made from."""
+
+    image: str | None
+    command: list[str] | None
+    gpu_type: str
+    gpu_count: int
+    cpu_cores: int
+    memory_gb: int
+    container_disk_gb: int
+    volume: AttachedVolume | None
+    jupyter: JupyterMode
+    ports: list[Port]
+    price: Price
+    """Of the pod as it is, accepted at launch or start."""
+
+    runtime: str
+    """Which runtime runs it."""
+
+    incarnation: Incarnation | None
+    """Its newest run."""
+
+
+class PodPage(Page[Pod]):
+    """A part of the list of pods."""

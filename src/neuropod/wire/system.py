@@ -1,0 +1,59 @@
+"""The server itself: what runs here, and for administrators how it is."""
+
+from datetime import datetime
+
+from neuropod.wire.shapes import Answer
+
+
+class Guarantee(Answer):
+    """One thing that a runtime keeps apart, or does not."""
+
+    name: str
+    holds: bool
+    message: str
+
+
+class RuntimeCapacity(Answer):
+    """What a runtime can promise in all, and what of it is taken."""
+
+    cpu_cores: int
+    cpu_cores_taken: int
+    memory_bytes: int
+    memory_bytes_taken: int
+    disk_bytes: int
+    devices: int
+    devices_taken: int
+
+
+class Runtime(Answer):
+    """What runs pods here."""
+
+    id: str
+    capabilities: list[str]
+    mode: str | None = None
+    """How it isolates. This and what follows is for administrators."""
+
+    guarantees: list[Guarantee] | None = None
+    notes: list[str] | None = None
+    capacity: RuntimeCapacity | None = None
+
+
+class Part(Answer):
+    """A loop or another part of the server that reports its health."""
+
+    name: str
+    ok: bool
+    message: str
+    at: datetime | None
+    """When it reported last."""
+
+
+class System(Answer):
+    """The server."""
+
+    version: str
+    console_url: str
+    api_url: str
+    runtimes: list[Runtime]
+    parts: list[Part] | None = None
+    """For administrators: the board that loops report to."""
