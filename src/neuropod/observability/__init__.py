@@ -1,0 +1,1 @@
+"""What the server tells operators: logs, metrics, and the health of its parts. Used by every ring above."""
