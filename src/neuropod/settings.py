@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     """The certificate chain (PEM) to serve HTTPS with. Default none: plain HTTP, on localhost or behind a proxy."""
 
     tls_key_file: Path | None = None
-    """The private key (PEM) to `tls_cert_file`."""
+    """The private key (PEM) to `tls_cert_file`. Default none."""
 
     accept_plain_http: bool = False
     """Serve plain http beyond localhost without TLS and without a proxy. Default false: passwords would travel open."""
