@@ -38,6 +38,15 @@ class PodRow(LeasedRecord):
             postgresql_where=text("due_at IS NOT NULL"),
         ),
         Index("ix_pods_runtime_id", "runtime_id"),
+        # The queues: who waits on a runtime for a type, in order of request.
+        Index(
+            "ix_pods_waiting",
+            "runtime_id",
+            "gpu_type",
+            "requested_at",
+            sqlite_where=text("waiting_reason IS NOT NULL"),
+            postgresql_where=text("waiting_reason IS NOT NULL"),
+        ),
     )
 
     owner_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id))
@@ -54,6 +63,9 @@ class PodRow(LeasedRecord):
     run_revision: Mapped[int] = mapped_column(default=1)  # +1 with what needs a new incarnation
     requested_at: Mapped[datetime]  # when this run was asked for: the order in which pods wait for room
 
+    waiting_reason: Mapped[str | None] = mapped_column(default=None)  # words.Reason; written by the loop alone
+    waiting_since: Mapped[datetime | None] = mapped_column(default=None)
+
     template_id: Mapped[str | None]
     template: Mapped[dict[str, Any]]  # templates.snapshot.TemplateSnapshot as it was
     image: Mapped[str | None]
@@ -61,8 +73,9 @@ class PodRow(LeasedRecord):
     env_sealed: Mapped[bytes | None]  # a JSON object, sealed for `pods/<id>/env`
     gpu_type: Mapped[str]
     gpu_count: Mapped[int]
-    cpu_cores: Mapped[int]  # of the type, as accepted at launch
+    cpu_cores: Mapped[int]  # of the type times `gpu_count`, as accepted at launch or start, like the two below
     memory_gb: Mapped[int]
+    gpus: Mapped[int] = mapped_column(default=0)  # devices it takes
     container_disk_gb: Mapped[int]
     volume_id: Mapped[str | None] = mapped_column(ForeignKey(VolumeRow.id))
     price_micros_per_hour: Mapped[Micros]  # accepted at launch or start; copied to the incarnation at Open
@@ -115,13 +128,17 @@ class IncarnationRow(Record):
     started_at: Mapped[datetime | None] = mapped_column(default=None)  # its process runs
     ready_at: Mapped[datetime | None] = mapped_column(default=None)
     stop_sent_at: Mapped[datetime | None] = mapped_column(default=None)  # SIGTERM was asked for; grace counts from here
+    stop_reason: Mapped[str | None] = mapped_column(default=None)  # words.Reason that was given with it
     ended_at: Mapped[datetime | None] = mapped_column(default=None)  # the runtime's finish time, or last seen if lost
     removed_at: Mapped[datetime | None] = mapped_column(default=None)  # the runtime confirmed that nothing is left
     jupyter_token_sealed: Mapped[bytes | None] = mapped_column(default=None)  # read from this incarnation's log
 
 
 class AllocationRow(Record):
-    """What an incarnation takes of its runtime: one row per GPU, one for CPU and memory. Gone when it is given back."""
+    """What an incarnation takes of its runtime: one row per GPU, one for CPU, memory and container disk.
+
+    Gone when it is given back: when the runtime confirmed that nothing of the incarnation is left.
+    """
 
     __tablename__ = "allocations"
     __table_args__ = (UniqueConstraint("runtime_id", "device"), Index("ix_allocations_runtime_id", "runtime_id"))
@@ -129,6 +146,7 @@ class AllocationRow(Record):
     id: Mapped[str] = mapped_column(primary_key=True)
     incarnation_id: Mapped[str] = mapped_column(ForeignKey(IncarnationRow.id), index=True)
     runtime_id: Mapped[str]
-    device: Mapped[str | None]  # None in the row for CPU and memory; a device is given once, by the unique key
+    device: Mapped[str | None]  # None in the row for amounts; a device is given once, by the unique key
     cpu_cores: Mapped[int] = mapped_column(default=0)
     memory_bytes: Mapped[int] = mapped_column(BigInteger(), default=0)
+    disk_bytes: Mapped[int] = mapped_column(BigInteger(), default=0)

@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "95bc9bbaac02"
+
+revision = "4eb8e871c4d7"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -206,6 +207,8 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("run_revision", sa.Integer(), nullable=False),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("waiting_reason", sa.String(), nullable=True),
+        sa.Column("waiting_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("template_id", sa.String(), nullable=True),
         sa.Column("template", sa.JSON(), nullable=False),
         sa.Column("image", sa.String(), nullable=True),
@@ -215,6 +218,7 @@ def upgrade() -> None:
         sa.Column("gpu_count", sa.Integer(), nullable=False),
         sa.Column("cpu_cores", sa.Integer(), nullable=False),
         sa.Column("memory_gb", sa.Integer(), nullable=False),
+        sa.Column("gpus", sa.Integer(), nullable=False),
         sa.Column("container_disk_gb", sa.Integer(), nullable=False),
         sa.Column("volume_id", sa.String(), nullable=True),
         sa.Column("price_micros_per_hour", sa.BigInteger(), nullable=False),
@@ -240,6 +244,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
         batch_op.create_index("ix_pods_runtime_id", ["runtime_id"], unique=False)
+        batch_op.create_index(
+            "ix_pods_waiting",
+            ["runtime_id", "gpu_type", "requested_at"],
+            unique=False,
+            sqlite_where=sa.text("waiting_reason IS NOT NULL"),
+            postgresql_where=sa.text("waiting_reason IS NOT NULL"),
+        )
         batch_op.create_index(
             "uq_pods_owner_id_name_open",
             ["owner_id", "name"],
@@ -271,6 +282,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stop_sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("stop_reason", sa.String(), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("jupyter_token_sealed", sa.LargeBinary(), nullable=True),
@@ -300,6 +312,7 @@ def upgrade() -> None:
         sa.Column("device", sa.String(), nullable=True),
         sa.Column("cpu_cores", sa.Integer(), nullable=False),
         sa.Column("memory_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("disk_bytes", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["incarnation_id"], ["incarnations.id"], name=op.f("fk_allocations_incarnation_id_incarnations")
         ),
