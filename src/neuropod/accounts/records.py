@@ -42,6 +42,7 @@ class SessionRow(Record):
     used_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    by_link: Mapped[bool] = mapped_column(default=False)  # began with a one-time link: may set a password without one
     address: Mapped[str]
     user_agent: Mapped[str]
 
@@ -78,7 +79,10 @@ class SignInLinkRow(Record):
 
 
 class SignInFailureRow(Record):
-    """A failed sign-in, counted by account and by address (SECURITY 31); swept when old."""
+    """A try to sign in with a password, counted by account and address (SECURITY 31); gone once it succeeds, or old.
+
+    Written before the password is looked at, so that a hundred tries at once count as a hundred.
+    """
 
     __tablename__ = "sign_in_failures"
     __table_args__ = (
@@ -90,3 +94,21 @@ class SignInFailureRow(Record):
     email: Mapped[str]
     address: Mapped[str]
     at: Mapped[datetime]
+
+
+class KeyRequestRow(Record):
+    """A program (`neuropod login`) that asks for a key which a signed-in person confirms. No secret is kept."""
+
+    __tablename__ = "key_requests"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(unique=True)  # what the person compares; not a secret
+    secret_hash: Mapped[str]  # proves that it is the same program
+    name: Mapped[str]
+    scopes: Mapped[list[Any]]  # words.Scope values
+    address: Mapped[str] = mapped_column(index=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    confirmed_by: Mapped[str | None] = mapped_column(ForeignKey(UserRow.id), default=None)
+    refused_at: Mapped[datetime | None] = mapped_column(default=None)
+    claimed_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "4eb8e871c4d7"
+revision = "e1651786dfe9"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -127,6 +127,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_api_keys_user_id"), ["user_id"], unique=False)
 
     op.create_table(
+        "key_requests",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("code", sa.String(), nullable=False),
+        sa.Column("secret_hash", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("confirmed_by", sa.String(), nullable=True),
+        sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["confirmed_by"], ["users.id"], name=op.f("fk_key_requests_confirmed_by_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_key_requests")),
+        sa.UniqueConstraint("code", name=op.f("uq_key_requests_code")),
+    )
+    with op.batch_alter_table("key_requests", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_key_requests_address"), ["address"], unique=False)
+
+    op.create_table(
         "sessions",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("user_id", sa.String(), nullable=False),
@@ -135,6 +155,7 @@ def upgrade() -> None:
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("by_link", sa.Boolean(), nullable=False),
         sa.Column("address", sa.String(), nullable=False),
         sa.Column("user_agent", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sessions_user_id_users")),
