@@ -120,7 +120,7 @@ def sandbox_of(
     _namespaces(arguments, plan)
     _root(arguments, host)
     _etc(arguments, plan, uid, gid, resolv_conf)
-    _kernel_files(arguments)
+    _kernel_files(arguments, plan)
     for name, content in program_files.items():
         arguments.file(f"/run/neuropod/{name}", content)
     for bind in binds:
@@ -171,8 +171,11 @@ def _etc(arguments: _Arguments, plan: Plan, uid: int, gid: int, resolv_conf: str
     arguments.file("/etc/nsswitch.conf", _NSSWITCH)
 
 
-def _kernel_files(arguments: _Arguments) -> None:
-    arguments.add("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108
+def _kernel_files(arguments: _Arguments, plan: Plan) -> None:
+    arguments.add("--proc", "/proc", "--dev", "/dev")
+    # Shared memory is memory: half of the pod's. The rest of /dev, which in user mode the pod owns, is closed.
+    half = str(max(1 << 20, plan.memory_bytes // 2))
+    arguments.add("--perms", "1777", "--size", half, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
     for path in ("/sys/devices/system/cpu", "/sys/devices/system/node"):
         arguments.add("--ro-bind-try", path, path)
 
