@@ -73,6 +73,12 @@ def wheel(name: str, version: str, files: Mapping[str, str], scripts: Mapping[st
     return buffer.getvalue()
 
 
+def metadata_of(content: bytes) -> bytes:
+    """Take the METADATA out of a wheel, as an index offers it beside the file (PEP 658)."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA")))
+
+
 def source_package(name: str, version: str, files: Mapping[str, str]) -> bytes:
     """Make a source package (a tar.gz with PKG-INFO)."""
     buffer = io.BytesIO()
@@ -128,12 +134,21 @@ class PackageIndex:
 
     def _handler(index: "PackageIndex") -> type[BaseHTTPRequestHandler]:  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 index.requests.append(self.path)
                 if match := re.fullmatch(r"/simple/([^/]+)/", self.path):
                     names = [name for name in index.files if re.split(r"-\d", name)[0].replace("_", "-") == match[1]]
-                    links = "".join(f'<a href="/files/{name}">{name}</a>' for name in names)
+                    links = "".join(
+                        f'<a href="/files/{name}" data-core-metadata="{str(name.endswith(".whl")).lower()}">{name}</a>'
+                        for name in names
+                    )
                     self._answer(200 if names else 404, f"<html><body>{links}</body></html>".encode(), "text/html")
+                    return
+                if (name := self.path.removeprefix("/files/")).endswith(".metadata"):
+                    self._answer(200, metadata_of(index.files[name.removesuffix(".metadata")]), "text/plain")
                     return
                 index._open.wait()
                 content = index.files.get(self.path.removeprefix("/files/"))
@@ -144,7 +159,8 @@ class PackageIndex:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -19,7 +19,9 @@ from neuropod.runtimes.local.environments.plan import (
     EnvironmentPlan,
     PrepareFailedError,
     environment_plan,
+    host_ca_bundle,
     host_index_url,
+    without_credentials,
 )
 from neuropod.runtimes.local.environments.podvenv import VENV_PATH, lay_out_pod_venv, pod_environment
 
@@ -31,7 +33,9 @@ __all__ = [
     "PrepareFailedError",
     "ensure",
     "environment_plan",
+    "host_ca_bundle",
     "host_index_url",
     "lay_out_pod_venv",
     "pod_environment",
+    "without_credentials",
 ]

@@ -39,6 +39,7 @@ _TICK_SECONDS = 0.2
 _UV = "/opt/neuropod/uv"
 _CA = "/opt/neuropod/ca.pem"
 _DOWNLOADS = "/opt/neuropod/downloads"
+_SETPRIV = "/usr/bin/setpriv"
 _ETC = ("resolv.conf", "hosts", "nsswitch.conf", "ld.so.cache", "localtime", "alternatives")
 _KEPT_LINES = 20
 
@@ -93,9 +94,10 @@ class Build:
             "UV_DEFAULT_INDEX": self.plan.index_url,
             "UV_PYTHON_DOWNLOADS": "never",
         }
-        if self.plan.ca_bundle is not None:
+        options = ["--no-config", "--no-progress"]
+        if self.plan.ca_bundle is not None:  # without one uv has its own list, and refuses the system's empty one
             environ["SSL_CERT_FILE"] = _CA if sandboxed else self.plan.ca_bundle
-        options = ("--no-config", "--no-progress", "--system-certs")
+            options.append("--system-certs")
         argv = [_UV if sandboxed else self.plan.uv, *arguments, *options]
         if self._run(self._sandbox(argv, network=True), environ, lambda line: self._heard(line, before)) != 0:
             raise PrepareFailedError(self._sentence())
@@ -116,7 +118,8 @@ class Build:
     def _sandbox(self, argv: Sequence[str], *, network: bool) -> list[str]:
         """Return the command that runs `argv` with nothing but the system's programs, its target and its downloads."""
         if self.plan.mode == "none":
-            return list(argv)
+            dies_with_us = [_SETPRIV, "--pdeathsig", "KILL", "--"] if os.access(_SETPRIV, os.X_OK) else []
+            return [*dies_with_us, *argv]
         if not self.plan.bwrap:
             raise PrepareFailedError("bubblewrap is missing, and nothing is built outside a sandbox")
         command = [
@@ -140,7 +143,7 @@ class Build:
         command += ["--chdir", "/", "--"]
         if self.uid is not None:
             command += [
-                "/usr/bin/setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--no-new-privs",
+                _SETPRIV, f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--no-new-privs",
                 "--inh-caps=-all", "--bounding-set=-all",
             ]  # fmt: skip
         return [*command, *argv]

@@ -101,7 +101,7 @@ def environment_plan(plan: Plan) -> EnvironmentPlan:
         interpreter_tag=interpreter_tag(interpreter),
         index_url=plan.package_index_url or host_index_url(),
         bwrap=() if plan.mode == "none" else tuple(plan.tools.get("bwrap", ())),
-        ca_bundle=host_ca_bundle(),
+        ca_bundle=plan.ca_bundle or host_ca_bundle(),
         timeout_seconds=plan.prepare_timeout_seconds,
         reserve_bytes=plan.disk_reserve_bytes,
     )

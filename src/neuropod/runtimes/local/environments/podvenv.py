@@ -6,7 +6,7 @@ sandbox as a single file.
 
 The pod's venv is first on PATH and its packages come first on `sys.path`; the environment's stand behind them, as a
 system's do under `--system-site-packages`. Every script of the environment gets a twin here that starts the pod's
-interpreter, so `jupyter`, `pip` and the kernels all see what `pip install` brought. Nothing is copied.
+interpreter, so `jupyter`, `pip` and the kernels all see what `pip install` brought. Packages are not copied.
 """
 
 import os
@@ -53,6 +53,7 @@ def lay_out_pod_venv(environment: Path, venv: Path) -> None:
     behind = environment / "lib" / python / "site-packages"
     (packages / _LINK_FILE).write_text(f"import site; site.addsitedir({str(behind)!r})\n")
     _twin_scripts(environment, scripts, f"{venv}/bin/python")
+    _copy_settings(environment / "etc", venv / "etc")
     (scripts / "activate").write_text(_ACTIVATE.format(venv=venv, environment=environment))
     # Last: its presence says that the rest is complete.
     (venv / "pyvenv.cfg").write_text(config)
@@ -77,6 +78,15 @@ def _twin_scripts(environment: Path, scripts: Path, interpreter: str) -> None:
         twin.chmod(0o755)
 
 
+def _copy_settings(source: Path, target: Path) -> None:
+    """Copy the environment's etc/ (a few small files), so that the owner can change what it says."""
+    for folder, _, files in os.walk(source):
+        here = target / Path(folder).relative_to(source)
+        here.mkdir()
+        for name in files:
+            (here / name).write_bytes(Path(folder, name).read_bytes())
+
+
 def pod_environment(
     environment: str, venv: str, *, index_url: str | None, ca_bundle: str | None, path: str = "/usr/bin:/bin"
 ) -> Mapping[str, str]:
@@ -89,7 +99,6 @@ def pod_environment(
         "VIRTUAL_ENV": venv,
         # Jupyter looks below sys.prefix, which is the venv; what the environment brought lies beside it.
         "JUPYTER_PATH": f"{environment}/share/jupyter",
-        "JUPYTER_CONFIG_PATH": f"{environment}/etc/jupyter",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     if index_url is not None:
