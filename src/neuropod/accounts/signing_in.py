@@ -1,0 +1,183 @@
+"""Signing in and out: by password, throttled (SECURITY 31), and by one-time link (SECURITY 32).
+
+A password sign-in is three steps, so that no session is open while argon2 works: `begin` counts the try and hands out
+the hash to compare, the API verifies it, `finish` makes the session. A session that the browser had before ends: what
+somebody may have planted there is worth nothing afterwards.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from neuropod.accounts import store
+from neuropod.accounts.access import Actor
+from neuropod.accounts.records import SessionRow, SignInFailureRow, SignInLinkRow, UserRow
+from neuropod.accounts.throttle import WINDOW, counted_address, wait_seconds
+from neuropod.db.audit import record_act
+from neuropod.db.engine import Session, Topic
+from neuropod.ids import UserId
+from neuropod.kit.clock import Clock
+from neuropod.kit.errors import ForbiddenError, NotFoundError, ThrottledError, UnauthenticatedError
+from neuropod.kit.identifiers import new_id, new_token
+from neuropod.kit.secrets import Secret, token_hash
+from neuropod.settings import AccountSettings
+
+_FAMILIAR = timedelta(days=90)
+WRONG = "this address and password do not belong together"
+LINK_GONE = "this link was used, or is too old; ask for a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Where a sign-in comes from, and the session it had (`token`), which ends with it."""
+
+    address: str
+    user_agent: str
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignInTry:
+    """A counted try. `password_hash` None: nobody, or no password; compare with it all the same."""
+
+    email: str
+    user_id: UserId | None
+    password_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session just made, and the one time its token is known."""
+
+    token: Secret
+    row: SessionRow
+    user: UserRow
+
+
+@dataclass(frozen=True, slots=True)
+class SignInLink:
+    """A one-time link just made; its token belongs in the address's fragment, which no server and no log sees."""
+
+    token: Secret
+    user: UserRow
+    expires_at: datetime
+
+
+class SignIns:
+    """The use-cases. Each takes a session and never commits."""
+
+    def __init__(self, settings: AccountSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    async def begin(self, session: Session, email: str, *, browser: Browser) -> SignInTry:
+        """Count a try with a password and return what it is compared with. Raises ThrottledError."""
+        now = self._clock.now()
+        email = email.strip().lower()[:320]
+        address = counted_address(browser.address)
+        user = await store.user_by_email(session, email)
+        since = now - WINDOW
+        wait = wait_seconds(
+            both=await store.tries(session, since=since, email=email, address=address),
+            of_address=await store.tries(session, since=since, address=address),
+            of_account=await store.tries(session, since=since, email=email),
+            familiar_address=user is not None
+            and await store.has_session_from(session, user.id, browser.address, since=now - _FAMILIAR),
+            now=now,
+        )
+        if wait > 0:
+            raise ThrottledError(f"too many tries; wait {wait} s before the next", retry_after_seconds=wait)
+        session.add(SignInFailureRow(id=new_id("try"), email=email, address=address, at=now))
+        if user is None or not user.active:
+            return SignInTry(email, None, None)
+        return SignInTry(email, UserId(user.id), user.password_hash)
+
+    async def finish(
+        self, session: Session, begun: SignInTry, *, browser: Browser, better_hash: str | None = None
+    ) -> NewSession:
+        """Make the session, once the password was found right. `better_hash` replaces one with old parameters."""
+        user = await session.get(UserRow, begun.user_id) if begun.user_id is not None else None
+        if user is None or not user.active or user.password_hash != begun.password_hash:
+            raise UnauthenticatedError(WRONG, code="wrong_credentials")
+        await store.forget_tries(session, email=begun.email, address=counted_address(browser.address))
+        if better_hash is not None:
+            user.password_hash = better_hash
+        return await self._new_session(session, user, browser=browser, by_link=False)
+
+    async def make_link(self, session: Session, user: UserRow, *, actor: Actor) -> SignInLink:
+        """Make a one-time link for somebody; unused earlier ones end. Administrators only."""
+        if not actor.is_admin:
+            raise ForbiddenError("only administrators make sign-in links")
+        if not user.active:
+            raise NotFoundError("this person is suspended or deleted")
+        now = self._clock.now()
+        token = new_token()
+        expires_at = now + timedelta(seconds=self._settings.sign_in_link_seconds)
+        await store.end_links(session, user.id, now=now)
+        link_id = new_id("lnk")
+        session.add(
+            SignInLinkRow(
+                id=link_id, user_id=user.id, token_hash=token_hash(token), created_at=now, expires_at=expires_at
+            )
+        )
+        self._note(session, "make_sign_in_link", user, f"link/{link_id}", actor=actor)
+        return SignInLink(Secret(token), user, expires_at)
+
+    async def use_link(self, session: Session, token: str, *, browser: Browser) -> NewSession:
+        """Sign in by a one-time link. Raises UnauthenticatedError when it is unknown, used or old."""
+        user_id = await store.use_link(session, token_hash(token), now=self._clock.now())
+        user = await session.get(UserRow, user_id) if user_id is not None else None
+        if user is None or not user.active:
+            raise UnauthenticatedError(LINK_GONE, code="link_gone")
+        return await self._new_session(session, user, browser=browser, by_link=True)
+
+    async def sign_out(self, session: Session, *, actor: Actor) -> None:
+        """End the session that asks; the gate lets none of its passes through any more (SECURITY 24)."""
+        if actor.session_id is None:
+            return
+        row = await session.get(SessionRow, actor.session_id)
+        if row is not None and row.revoked_at is None:
+            row.revoked_at = self._clock.now()
+            session.nudge(Topic.ROUTES)
+
+    async def _new_session(self, session: Session, user: UserRow, *, browser: Browser, by_link: bool) -> NewSession:
+        now = self._clock.now()
+        if browser.token is not None:
+            await store.revoke_sessions(session, at=now, token_hash=token_hash(browser.token))
+            session.nudge(Topic.ROUTES)
+        token = new_token()
+        row = SessionRow(
+            id=new_id("ses"),
+            user_id=user.id,
+            token_hash=token_hash(token),
+            created_at=now,
+            used_at=now,
+            expires_at=now + timedelta(seconds=self._settings.session_seconds),
+            by_link=by_link,
+            address=browser.address,
+            user_agent=browser.user_agent[:300],
+        )
+        session.add(row)
+        await session.flush()
+        record_act(
+            session,
+            "sign_in",
+            f"session/{row.id}",
+            at=now,
+            actor_id=UserId(user.id),
+            via="session",
+            owner_id=UserId(user.id),
+            address=browser.address,
+            by_link=by_link,
+        )
+        return NewSession(Secret(token), row, user)
+
+    def _note(self, session: Session, verb: str, user: UserRow, subject: str, *, actor: Actor) -> None:
+        record_act(
+            session,
+            verb,
+            subject,
+            at=self._clock.now(),
+            actor_id=actor.user_id,
+            via=actor.via,
+            owner_id=UserId(user.id),
+        )
