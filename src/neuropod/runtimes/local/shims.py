@@ -28,6 +28,10 @@ _SOURCE = str(Path(neuropod.__file__).parents[1])
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from neuropod.runtimes.local.starter import main; main()"
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 class ShimStarter:
     """Starts shims, through the process they are forked from. Threads may share it."""
 
@@ -53,7 +57,7 @@ class ShimStarter:
             with (
                 os.fdopen(reading, "rb"),
                 control.listen(state_dir) as listener,
-                (state_dir / "shim.err").open("ab") as errors,
+                open(state_dir / "shim.err", "ab", opener=_private) as errors,  # noqa: PTH123 - for the opener
             ):
                 pid = self._fork(f"shim {plan.pod_name}", [reading, listener.fileno(), errors.fileno()])
             try:
