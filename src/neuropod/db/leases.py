@@ -5,7 +5,7 @@ in their inner SELECT, and without it both would get it (measured on PostgreSQL:
 Who records later does it with `WHERE id = … AND lease_token = …`; zero rows changed means another worker took over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -46,14 +46,19 @@ async def claim(
     lease_seconds: float,
     limit: int,
     where: ColumnElement[bool] | None = None,
+    nudged: Collection[str] = (),
 ) -> Sequence[RowT]:
     """Claim up to `limit` due rows whose lease is free, earliest first, under one fresh token.
 
-    `where` narrows the rows (a server claims only pods of runtimes that it has opened). The rows returned carry the
-    token; their order is not promised.
+    `where` narrows the rows (a server claims only pods of runtimes that it has opened). `nudged` rows count as due
+    whatever their `due_at` says, so that a nudge inside this process needs no write of its own. The rows returned
+    carry the token; their order is not promised.
     """
     free = or_(record.lease_until.is_(None), record.lease_until <= now)
-    due = select(record.id).where(record.due_at <= now, free)
+    is_due: ColumnElement[bool] = record.due_at <= now
+    if nudged:
+        is_due = or_(is_due, record.id.in_(nudged))
+    due = select(record.id).where(is_due, free)
     if where is not None:
         due = due.where(where)
     due = due.order_by(record.due_at).limit(limit)
