@@ -1,5 +1,6 @@
 """What a template says of a pod, as a value: stored with the template, copied to the pod at launch, kept as it was."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,8 +47,9 @@ class TemplateSnapshot:
     ready_http: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+        """Return plain JSON values, equal to what a database gives back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "TemplateSnapshot":

@@ -1,0 +1,29 @@
+"""The use-cases of the catalogue, and its first content. Called by api, pods and server."""
+
+from collections.abc import Sequence
+
+from neuropod.accounts.access import Actor
+from neuropod.catalogue import store
+from neuropod.catalogue.records import GpuTypeRow
+from neuropod.catalogue.starters import starter_types
+from neuropod.db.engine import ReadSession, Session
+
+
+async def list_gpu_types(session: ReadSession, *, actor: Actor) -> Sequence[GpuTypeRow]:
+    """Return the types on offer, in the catalogue's order; administrators see those that are not on offer too."""
+    return await store.gpu_types(session, disabled=actor.is_admin)
+
+
+async def gpu_type_on_offer(session: ReadSession, name: str) -> GpuTypeRow | None:
+    """Return the type that a new run may take; None when there is no such type, or it is not on offer."""
+    row = await store.gpu_type(session, name)
+    return row if row is not None and row.enabled else None
+
+
+async def load_starters(session: Session) -> None:
+    """Write the types that Neuropod ships with and that are not there; called at every start.
+
+    What is there stays as it is, prices included: it is the administrator's. One that is no longer wanted is disabled,
+    not deleted, or it would come back.
+    """
+    await store.add_missing(session, starter_types())
