@@ -29,7 +29,7 @@ A step names the incarnation that it is about, which is the newest or the older 
 Consumers match on `Step` and end in `assert_never`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -267,13 +267,17 @@ def _start(facts: PodFacts, last: IncarnationFacts | None, now: datetime) -> Ste
     if at > now:
         return Rest(until=at)  # rule 6
     if not facts.room.free:  # rule 7
-        first = facts.room.place <= 1
-        until = now + timedelta(seconds=WAITING_LOOK_SECONDS) if first else None
-        return Wait(facts.room.reason, facts.room.place, until)
+        return wait_for(facts.room, now)
     if last is None:
         return Open(1, crashes=0)
     anew = last.run_revision < facts.run_revision
     return Open(last.number + 1, crashes=0 if anew else crashes_in_a_row(last, facts.policy))
+
+
+def wait_for(room: Room, now: datetime) -> Wait:
+    """Return how a pod waits that has no room: the first of a queue looks again, the others are woken by it."""
+    until = now + timedelta(seconds=WAITING_LOOK_SECONDS) if room.place <= 1 else None
+    return Wait(room.reason, room.place, until)
 
 
 def _not_there(facts: PodFacts, current: IncarnationFacts, now: datetime) -> Step:
@@ -403,3 +407,36 @@ def rejected(facts: PodFacts, reason: Reason, message: str, now: datetime) -> Cl
     if current is None or not current.open or reason is Reason.PLACE_OCCUPIED:
         return None
     return Close(current.number, reason if reason in FINAL else Reason.REJECTED, message, ended_at=now)
+
+
+def observed(current: IncarnationFacts, seen: Seen, now: datetime) -> IncarnationFacts:
+    """Return the incarnation's facts after a look at it; what was known stays where the look tells nothing of it."""
+    ready_at = seen.ready_at or now if seen.phase is Phase.READY else None
+    return replace(
+        current,
+        phase=seen.phase,
+        reason=seen.reason,
+        message=seen.message,
+        progress=seen.progress,
+        exit_code=seen.exit_code,
+        pending_seconds=pending_seconds(current, seen, now),
+        first_seen_at=current.first_seen_at or now,
+        last_seen_at=now,
+        unavailable_since=None,
+        started_at=current.started_at or seen.started_at,
+        ready_at=current.ready_at or seen.ready_at or ready_at,
+    )
+
+
+def closed(current: IncarnationFacts, close: Close) -> IncarnationFacts:
+    """Return the incarnation's facts after its end."""
+    return replace(
+        current,
+        phase=Phase.EXITED,
+        reason=close.reason,
+        message=close.message,
+        progress=None,
+        exit_code=close.exit_code,
+        unavailable_since=None,
+        ended_at=close.ended_at,
+    )

@@ -1,0 +1,1 @@
+"""What runtimes have left, and in which order pods get it."""

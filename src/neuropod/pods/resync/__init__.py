@@ -1,0 +1,1 @@
+"""Rows and the world compared in bulk. Used by reconcile alone."""

@@ -1,0 +1,135 @@
+"""The SQL that compares rows with the world in bulk, and that makes pods due. Called by reconcile's loops alone.
+
+None of it decides: a difference makes the pod due, and the pass that follows looks and decides.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import case, select, update
+
+from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.ids import IncarnationId, PodId, RuntimeId
+from neuropod.pods.records import IncarnationRow, PodRow
+from neuropod.runtimes.contract import Phase
+from neuropod.words import Want
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An incarnation of which something may stand on the runtime: open, or ended and not removed."""
+
+    pod_id: PodId
+    incarnation_id: IncarnationId
+    number: int
+    open: bool
+    phase: Phase | None
+    identity: str | None
+
+
+async def expected_on(session: ReadSession, runtime_id: RuntimeId) -> Sequence[Expected]:
+    """Return what the rows know of a runtime: every incarnation that is not removed."""
+    query = (
+        select(
+            IncarnationRow.pod_id,
+            IncarnationRow.id,
+            IncarnationRow.number,
+            IncarnationRow.ended_at,
+            IncarnationRow.phase,
+            IncarnationRow.identity,
+        )
+        .join(PodRow, PodRow.id == IncarnationRow.pod_id)
+        .where(PodRow.runtime_id == runtime_id, PodRow.closed_at.is_(None), IncarnationRow.removed_at.is_(None))
+    )
+    return [
+        Expected(
+            PodId(row.pod_id),
+            IncarnationId(row.id),
+            row.number,
+            row.ended_at is None,
+            Phase(row.phase) if row.phase is not None else None,
+            row.identity,
+        )
+        for row in await session.execute(query)
+    ]
+
+
+async def pods_with_rows(session: ReadSession, pod_ids: Collection[PodId]) -> frozenset[PodId]:
+    """Return those of the pods that have a row which is not closed: the sweep leaves their workloads to the loop."""
+    query = select(PodRow.id).where(PodRow.id.in_(pod_ids), PodRow.closed_at.is_(None))
+    return frozenset(PodId(pod_id) for pod_id in await session.scalars(query))
+
+
+async def mark_seen(session: Session, incarnation_ids: Collection[IncarnationId], *, now: datetime) -> None:
+    """Record that a bulk list showed these open incarnations as the rows have them."""
+    if not incarnation_ids:
+        return
+    rows = IncarnationRow.id.in_(incarnation_ids) & IncarnationRow.ended_at.is_(None)
+    back = await session.scalars(
+        update(IncarnationRow)
+        .where(rows & IncarnationRow.unavailable_since.is_not(None))
+        .values(unavailable_since=None)
+        .returning(IncarnationRow.id)
+    )
+    if back.all():
+        session.nudge(Topic.ROUTES)
+    await session.execute(update(IncarnationRow).where(rows).values(last_seen_at=now))
+
+
+async def mark_unavailable(session: Session, runtime_id: RuntimeId, *, now: datetime) -> None:
+    """Record that a runtime gives no answer, on all its open incarnations, as long as it is so."""
+    pods = select(PodRow.id).where(PodRow.runtime_id == runtime_id, PodRow.closed_at.is_(None))
+    await session.execute(
+        update(IncarnationRow)
+        .where(
+            IncarnationRow.pod_id.in_(pods),
+            IncarnationRow.ended_at.is_(None),
+            IncarnationRow.unavailable_since.is_(None),
+        )
+        .values(unavailable_since=now)
+        .execution_options(synchronize_session=False)
+    )
+    session.nudge(Topic.ROUTES)
+
+
+async def make_due(session: Session, pod_ids: Collection[PodId], *, now: datetime) -> None:
+    """Let these pods be looked at now, also when a worker is at them already."""
+    await session.execute(
+        update(PodRow)
+        .where(PodRow.id.in_(pod_ids), PodRow.closed_at.is_(None))
+        .values(due_at=now, generation=PodRow.generation + 1)
+        .execution_options(synchronize_session=False)
+    )
+    session.nudge(Topic.PODS)
+
+
+async def make_all_due(session: Session, runtime_id: RuntimeId, *, now: datetime) -> None:
+    """Let all pods of a runtime that shall run, or have something left, be looked at: at start, after an outage."""
+    left = select(IncarnationRow.pod_id).where(IncarnationRow.removed_at.is_(None))
+    await session.execute(
+        update(PodRow)
+        .where(
+            PodRow.runtime_id == runtime_id,
+            PodRow.closed_at.is_(None),
+            (PodRow.want != Want.STOPPED) | PodRow.id.in_(left),
+        )
+        .values(due_at=now, generation=PodRow.generation + 1)
+        .execution_options(synchronize_session=False)
+    )
+    session.nudge(Topic.PODS)
+
+
+async def next_due_at(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> datetime | None:
+    """Return when the next pod of these runtimes is due or free: until then the loop may sleep."""
+    at = case(
+        (PodRow.lease_until > PodRow.due_at, PodRow.lease_until),
+        else_=PodRow.due_at,
+    )
+    query = (
+        select(at)
+        .where(PodRow.due_at.is_not(None), PodRow.closed_at.is_(None), PodRow.runtime_id.in_(runtime_ids))
+        .order_by(at)
+        .limit(1)
+    )
+    return await session.scalar(query)
