@@ -1,7 +1,7 @@
 """Lock the package lists of the shipped templates again: `.venv/bin/python tools/lock_starters.py`.
 
-Each recipe's `roots` become its `packages`: the whole closure with exact versions, for the system's Python, wheels only.
-Run it to bring new versions; it asks the package index. Then run the tests that build what it wrote.
+Each recipe's `roots` become its `packages`: the whole closure with exact versions, for the system's Python, wheels
+only. Run it to bring new versions; it asks the package index. Then run the tests that build what it wrote.
 """
 
 import json
@@ -34,7 +34,8 @@ def main() -> None:
             continue
         packages = locked(recipe["roots"])
         lines = "".join(f"    {json.dumps(package)},\n" for package in packages)
-        file.write_text(re.sub(r"^packages = \[\n.*?^\]$", f"packages = [\n{lines}]", text, flags=re.M | re.S))
+        there = re.compile(r"^packages = \[\n.*?^\]$", re.MULTILINE | re.DOTALL)
+        file.write_text(there.sub(f"packages = [\n{lines}]", text))
         print(f"{file.name}: {len(packages)} packages")
 
 
