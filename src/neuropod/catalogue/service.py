@@ -1,17 +1,19 @@
-"""The use-cases of the catalogue, and its first content. Called by api, pods and server."""
+"""The use-cases of the catalogue, and its first content. Called by api, pods and server.
+
+The catalogue knows no accounts: who may see what is not on offer (administrators) is the caller's to say.
+"""
 
 from collections.abc import Sequence
 
-from neuropod.accounts.access import Actor
 from neuropod.catalogue import store
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.catalogue.starters import starter_types
 from neuropod.db.engine import ReadSession, Session
 
 
-async def list_gpu_types(session: ReadSession, *, actor: Actor) -> Sequence[GpuTypeRow]:
-    """Return the types on offer, in the catalogue's order; administrators see those that are not on offer too."""
-    return await store.gpu_types(session, disabled=actor.is_admin)
+async def list_gpu_types(session: ReadSession, *, disabled: bool = False) -> Sequence[GpuTypeRow]:
+    """Return the types on offer, in the catalogue's order; with `disabled` those too that are not on offer."""
+    return await store.gpu_types(session, disabled=disabled)
 
 
 async def gpu_type_on_offer(session: ReadSession, name: str) -> GpuTypeRow | None:

@@ -346,7 +346,11 @@ def test_a_pods_venv_is_laid_out_at_once_and_takes_what_pip_installs(
         wheel("hello", "1.1", {"hello.py": "def main():\n    print('newer')\n"}, {"hello": "hello:main"}),
         "hello-1.1-py3-none-any.whl",
     )
-    environment = plain.build(plain.plan())
+    index.add(
+        wheel("setting", "1.0", {"setting-1.0.data/data/etc/jupyter/server.d/setting.json": "{}"}),
+        "setting-1.0-py3-none-any.whl",
+    )
+    environment = plain.build(plain.plan("hello==1.0", "setting==1.0"))
     venv = tmp_path / "venv"
     venv.mkdir()
 
@@ -366,6 +370,7 @@ def test_a_pods_venv_is_laid_out_at_once_and_takes_what_pip_installs(
         str(next(environment.glob("lib/python3*/site-packages/hello.py"))),
     ]
     assert run("hello") == "hello\n"
+    assert (venv / "etc" / "jupyter" / "server.d" / "setting.json").read_text() == "{}"
     run("pip", "install", "--no-cache-dir", "hello==1.1")
     assert run("hello") == "newer\n"
     assert run("python", "-c", "import hello; print(hello.__file__)").startswith(str(venv))
