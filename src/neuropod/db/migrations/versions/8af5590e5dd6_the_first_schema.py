@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "e1651786dfe9"
+revision = "8af5590e5dd6"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -213,6 +213,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
         sa.UniqueConstraint("owner_id", "name", name=op.f("uq_volumes_owner_id_name")),
     )
+    op.create_table(
+        "gate_tickets",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("token_hash", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("hop_id", sa.String(), nullable=False),
+        sa.Column("session_id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["session_id"], ["sessions.id"], name=op.f("fk_gate_tickets_session_id_sessions"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_gate_tickets_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_gate_tickets")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_gate_tickets_token_hash")),
+    )
+    with op.batch_alter_table("gate_tickets", schema=None) as batch_op:
+        batch_op.create_index("ix_gate_tickets_expires_at", ["expires_at"], unique=False)
+
     op.create_table(
         "pods",
         sa.Column("owner_id", sa.String(), nullable=False),
