@@ -132,8 +132,10 @@ async def opened(
     try:
         yield runtime
     finally:
-        if not keep:
-            await end_everything(runtime)
-        await runtime.aclose()
+        try:
+            if not keep:
+                await end_everything(runtime)
+        finally:
+            await runtime.aclose()
         if not keep:
             await asyncio.to_thread(uninstall, runtime)

@@ -71,13 +71,21 @@ def main() -> None:
         if module:
             lay_out_venv(module, environment, venv)
         os.chdir(cwd)
-        os.execvpe(command[0], command, variables)  # noqa: S606 - a list, and no shell is wanted
     except OSError as error:
-        found = isinstance(error, FileNotFoundError)
-        message = f"{command[0]}: {'command not found' if found else error.strerror or error}"
-        os.write(channel, message.encode("utf-8", "replace"))
-        os.write(2, f"neuropod: cannot start {message}\n".encode("utf-8", "replace"))
-        os._exit(127 if found else 126)
+        fail(channel, 126, f"the pod cannot be set up: {error}")
+    try:
+        os.execvpe(command[0], command, variables)  # noqa: S606 - a list, and no shell is wanted
+    except FileNotFoundError:
+        fail(channel, 127, f"{command[0]}: command not found")
+    except OSError as error:
+        fail(channel, 126, f"{command[0]}: {error.strerror}")
+
+
+def fail(channel: int, status: int, sentence: str) -> None:
+    """Tell the shim and the pod's log why there is no command, and end."""
+    os.write(channel, sentence.encode("utf-8", "replace"))
+    os.write(2, f"neuropod: {sentence}\n".encode("utf-8", "replace"))
+    os._exit(status)
 
 
 if __name__ == "__main__":

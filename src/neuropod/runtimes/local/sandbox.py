@@ -12,7 +12,7 @@ No step before the launcher sees anything of the pod's: no variable, no path, no
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from neuropod.runtimes.local.plan import Plan
 
@@ -32,6 +32,7 @@ _ETC = (
     "pki/tls/certs", "protocols", "python3", "python3.11", "python3.12", "python3.13", "python3.14", "services",
     "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
+_DIRECTORIES = ("/etc", "/home", "/opt", "/run", "/run/neuropod", "/srv", "/mnt", "/var", "/var/tmp")  # noqa: S108
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 _SETPRIV_DROPS = (
     "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs",
@@ -95,7 +96,14 @@ class _Arguments:
         content = content.encode() if isinstance(content, str) else content
         self.add("--perms", "0444", "--file", self.data(content), destination)
 
+    def directory(self, path: str) -> None:
+        self.add("--perms", "0755", "--dir", path)
+
     def bind(self, bind: Bind) -> None:
+        # Left to itself bubblewrap closes the parents of what is closed outside, and the pod's uid stays out.
+        for parent in reversed(PurePosixPath(bind.destination).parents[:-1]):
+            if str(parent) not in _DIRECTORIES and not str(parent).startswith("/dev"):
+                self.directory(str(parent))
         if bind.device:
             self.add("--dev-bind", bind.source, bind.destination)
         else:
@@ -150,8 +158,8 @@ def _root(arguments: _Arguments, host: HostRoot) -> None:
         arguments.add("--symlink", target, path)
     for path in host.directories:
         arguments.add("--ro-bind", path, path)
-    for directory in ("/etc", "/home", "/opt", "/run", "/run/neuropod", "/srv", "/mnt", "/var", "/var/tmp"):  # noqa: S108 - names inside
-        arguments.add("--perms", "0755", "--dir", directory)
+    for directory in _DIRECTORIES:
+        arguments.directory(directory)
     arguments.add("--symlink", "../run", "/var/run")
 
 

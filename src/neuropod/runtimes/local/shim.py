@@ -160,7 +160,7 @@ class Shim:
         started.channel.close()
         hello = self._hello
         if failure is not None:
-            self._set(message=f"The command cannot be started: {failure}")
+            self._set(message=f"It cannot be started: {failure}")
             return
         if hello is None or self._state.phase != "pending":
             return

@@ -57,7 +57,7 @@ class ShimStarter:
             with (
                 os.fdopen(reading, "rb"),
                 control.listen(state_dir) as listener,
-                open(state_dir / "shim.err", "ab", opener=_private) as errors,  # noqa: PTH123 - for the opener
+                open(state_dir / "shim.err", "ab", opener=_private) as errors,
             ):
                 pid = self._fork(f"shim {plan.pod_name}", [reading, listener.fileno(), errors.fileno()])
             try:
