@@ -228,7 +228,7 @@ def decide(facts: PodFacts, seen: Seen | None, now: datetime) -> Step:
     if seen is not None and (current is None or seen.id.incarnation != current.number):
         return _clear_place(current, seen, now)  # rule 1
     if current is None or not current.open:
-        return _between_runs(facts, current, seen, now)
+        return _between_runs(facts, seen, now)
     if seen is None:
         return _not_there(facts, current, now)
     return _there(facts, current, seen, now)
@@ -246,7 +246,7 @@ def _take_away(seen: Seen) -> Step:
     return Kill(seen.id.incarnation, Reason.LOST)
 
 
-def _between_runs(facts: PodFacts, last: IncarnationFacts | None, seen: Seen | None, now: datetime) -> Step:
+def _between_runs(facts: PodFacts, seen: Seen | None, now: datetime) -> Step:
     if seen is not None:
         return _take_away(seen)  # rule 2
     match facts.want:
@@ -255,12 +255,12 @@ def _between_runs(facts: PodFacts, last: IncarnationFacts | None, seen: Seen | N
         case Want.STOPPED:
             return Rest()  # rule 4
         case Want.RUNNING:
-            return _start(facts, last, now)
+            return _start(facts, now)
         case _:
             assert_never(facts.want)
 
 
-def _start(facts: PodFacts, last: IncarnationFacts | None, now: datetime) -> Step:
+def _start(facts: PodFacts, now: datetime) -> Step:
     at = may_start_at(facts)
     if at is None:
         return Rest()  # rule 5
@@ -268,6 +268,12 @@ def _start(facts: PodFacts, last: IncarnationFacts | None, now: datetime) -> Ste
         return Rest(until=at)  # rule 6
     if not facts.room.free:  # rule 7
         return wait_for(facts.room, now)
+    return opening(facts)
+
+
+def opening(facts: PodFacts) -> Open:
+    """Return the next incarnation's number, and the crashes before it: a new revision starts without any."""
+    last = facts.incarnation
     if last is None:
         return Open(1, crashes=0)
     anew = last.run_revision < facts.run_revision

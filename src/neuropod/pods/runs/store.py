@@ -32,8 +32,8 @@ from neuropod.pods.lifecycle import (
     Stop,
     Wait,
     closed,
-    crashes_in_a_row,
     observed,
+    opening,
     wait_for,
 )
 from neuropod.pods.queue.store import (
@@ -223,8 +223,8 @@ async def forget_pod(session: Session, claimed: Claimed, *, now: datetime) -> bo
     session.nudge(Topic.ROUTES)
     await record_event(
         session,
-        "pod.deleted",
-        f"Pod {lease.pod_name} is deleted.",
+        "pod.closed",
+        f"Pod {lease.pod_name} is deleted; nothing of it is left but its volume.",
         at=now,
         owner_id=lease.owner_id,
         pod_id=lease.pod_id,
@@ -332,13 +332,12 @@ async def _give_back(session: Session, facts: PodFacts, now: datetime) -> None:
 
 
 async def _insert_incarnation(session: Session, row: PodRow, facts: PodFacts, now: datetime) -> IncarnationFacts:
-    last = facts.incarnation
-    carries_on = last is not None and last.run_revision == row.run_revision
+    step = opening(facts)
     current = IncarnationFacts(
         id=IncarnationId(new_id("inc")),
-        number=1 if last is None else last.number + 1,
+        number=step.incarnation,
         run_revision=row.run_revision,
-        crashes=crashes_in_a_row(last, facts.policy) if last is not None and carries_on else 0,
+        crashes=step.crashes,
         opened_at=now,
         reason=Reason.SCHEDULING,
     )
