@@ -1,0 +1,164 @@
+"""The composition root: everything is built here once, in order, and passed down. Called by operate and by tests.
+
+`assembled` opens the installation (data directory, key, database, runtimes) and builds the use-cases; `serve` adds loops
+and listeners on top and runs until it is told to end; `serve_gateway` is the gateway as a process of its own. A command
+of the machine that finds no server running works on an `assembled` installation by itself.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from neuropod.accounts.access import SYSTEM
+from neuropod.accounts.service import Accounts
+from neuropod.catalogue.service import load_starters as load_starter_gpu_types
+from neuropod.db.engine import Database
+from neuropod.db.installation import InstallationRow, installation
+from neuropod.db.migrate import needs_upgrade, upgrade
+from neuropod.ids import RuntimeId, UserId
+from neuropod.kit.clock import Clock
+from neuropod.kit.keyfile import read_or_make_key
+from neuropod.kit.lockfile import exclusive
+from neuropod.kit.secrets import SecretBox
+from neuropod.observability.health import Board
+from neuropod.observability.metrics import Metrics
+from neuropod.pods.service import Pods
+from neuropod.runtimes.contract import Report, Runtime, RuntimeUnavailableError
+from neuropod.runtimes.registry import build_runtimes
+from neuropod.settings import Settings
+from neuropod.templates.service import load_starters as load_starter_templates
+
+log = structlog.get_logger(__name__)
+
+DATA_FOLDERS = ("db", "volumes", "pods", "cache")
+
+
+class WrongKeyFileError(Exception):
+    """The database was made with another key; the sentence names both files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An open installation: what loops, apps and commands are built from."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    row: InstallationRow
+    box: SecretBox
+    runtimes: Mapping[RuntimeId, Runtime]  # opened and verified
+    reports: Mapping[RuntimeId, Report]
+    accounts: Accounts
+    pods: Pods
+    board: Board
+    metrics: Metrics
+    first_administrator: UserId
+
+
+def lock_path(settings: Settings) -> Path:
+    """Return the file whose lock keeps a second server off the data directory."""
+    return settings.data_dir / "lock"
+
+
+def socket_path(settings: Settings) -> Path:
+    """Return the 0600 Unix socket of a running server, for the machine's commands and for a gateway alone."""
+    return settings.data_dir / "server.sock"
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installation]:
+    """Open the installation, exclusively, and close it again.
+
+    Raises LockedError (another server), KeyFileError, WrongKeyFileError, NewerSchemaError.
+    """
+    async with AsyncExitStack() as stack:
+        _prepare_folders(settings)
+        stack.enter_context(exclusive(lock_path(settings)))
+        box = SecretBox(read_or_make_key(settings.effective_key_file))
+        database = Database(settings.effective_database_url)
+        stack.push_async_callback(database.aclose)
+        await _migrate(database, settings)
+        async with database.write() as session:
+            row = await installation(session, key_fingerprint=box.fingerprint, now=clock.now())
+        if row.key_fingerprint != box.fingerprint:
+            raise WrongKeyFileError(
+                f"the key in {settings.effective_key_file} is not the one that {_database_name(settings)} was made with; "
+                "put the right key file back, or name it with NEUROPOD_KEY_FILE"
+            )
+        runtimes = await _opened_runtimes(settings, row, clock, stack)
+        accounts = Accounts(settings, clock)
+        async with database.write() as session:
+            await load_starter_gpu_types(session)
+            await load_starter_templates(session, now=clock.now())
+            administrator = await accounts.first_administrator(session, actor=SYSTEM)
+            await accounts.keys.settle_preset_key(session, administrator)
+        yield Installation(
+            settings=settings,
+            clock=clock,
+            database=database,
+            row=row,
+            box=box,
+            runtimes=runtimes,
+            reports={runtime_id: await runtime.report() for runtime_id, runtime in runtimes.items()},
+            accounts=accounts,
+            pods=Pods(settings, box, clock, runtimes, row.installation_id),
+            board=Board(clock),
+            metrics=Metrics(),
+            first_administrator=UserId(administrator.id),
+        )
+
+
+def _prepare_folders(settings: Settings) -> None:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.chmod(0o711)  # pods' processes pass through to their own folders; nobody lists it
+    for name in DATA_FOLDERS:
+        (settings.data_dir / name).mkdir(exist_ok=True)
+    (settings.data_dir / "db").chmod(0o700)
+
+
+def _database_name(settings: Settings) -> str:
+    return "the PostgreSQL database" if settings.database_url else f"the database in {settings.data_dir / 'db'}"
+
+
+async def _migrate(database: Database, settings: Settings) -> None:
+    """Bring the schema up to date; a SQLite file is copied first, so that the way back is one `mv`."""
+    if database.is_sqlite:
+        file = Path(database.url.removeprefix("sqlite:///"))
+        async with database.engine.connect() as connection:
+            outdated = await connection.run_sync(needs_upgrade)
+        if outdated and file.exists() and file.stat().st_size:
+            copy = file.with_suffix(".before-upgrade.sqlite3")
+            _copy_sqlite(file, copy)
+            log.info("copied the database before the upgrade", copy=str(copy))
+    await upgrade(database)
+    if database.is_sqlite:
+        for part in (settings.data_dir / "db").iterdir():
+            part.chmod(0o600)
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    draft = target.with_suffix(".part")
+    with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(draft)) as copy:
+        database.backup(copy)
+    shutil.move(draft, target)
+
+
+async def _opened_runtimes(
+    settings: Settings, row: InstallationRow, clock: Clock, stack: AsyncExitStack
+) -> dict[RuntimeId, Runtime]:
+    opened = {}
+    for runtime in build_runtimes(settings, row.installation_id, clock):
+        try:
+            await runtime.open()
+        except RuntimeUnavailableError as error:
+            log.warning("a runtime cannot be opened; its pods are unreachable", runtime=runtime.id, error=str(error))
+            await runtime.aclose()
+            continue
+        stack.push_async_callback(runtime.aclose)
+        opened[runtime.id] = runtime
+    return opened

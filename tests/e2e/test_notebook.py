@@ -1,0 +1,82 @@
+"""The path that matters most, with nothing replaced: a server process, a real JupyterLab, its kernel's WebSocket."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from support.jupyter import Kernel, run_cell
+from support.servers import Server
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("notebook")]
+
+
+@pytest.fixture(scope="module")
+def lab(server: Server):
+    server.create("lab", template="jupyterlab")
+    return server.wait_for_status("lab", "running", seconds=400)
+
+
+def _token(server: Server) -> str:
+    answer = server.api.post("/pods/lab/ports/8888/link")
+    assert answer.status_code == 200, answer.text
+    return parse_qs(urlsplit(answer.json()["url"]).query)["token"][0]
+
+
+def test_a_cell_runs_through_the_kernels_websocket(server: Server, lab):
+    url, headers = server.visit(lab, 8888)
+
+    kernel = Kernel(url, headers, _token(server))
+    with kernel.open() as channel:
+        assert run_cell(channel, "print(6 * 7)") == "42\n"
+
+
+def test_the_pods_own_packages_can_be_installed_and_imported(server: Server, lab):
+    url, headers = server.visit(lab, 8888)
+
+    kernel = Kernel(url, headers, _token(server))
+    with kernel.open() as channel:
+        run_cell(channel, "%pip install --quiet --disable-pip-version-check six==1.17.0", timeout=300)
+        assert (
+            run_cell(channel, "import six, sys; print(six.__version__, six.__file__.startswith(sys.prefix))")
+            == "1.17.0 True\n"
+        )
+
+
+def test_without_the_key_nobody_gets_in(server: Server, lab):
+    url, headers = server.visit(lab, 8888)
+    del headers["X-Neuropod-Key"]
+
+    assert httpx.get(f"{url}/lab", headers=headers).status_code == 401
+
+
+def test_after_sigkill_the_kernel_still_runs_and_its_variables_are_there(server: Server, lab):
+    url, headers = server.visit(lab, 8888)
+    kernel = Kernel(url, headers, _token(server))
+    with kernel.open() as channel:
+        run_cell(channel, "answer = 42")
+
+    server.kill()
+    server.start()
+
+    server.wait_for_status("lab", "running")
+    assert server.pod("lab")["incarnation"]["number"] == lab["incarnation"]["number"]
+    with kernel.open() as channel:
+        assert run_cell(channel, "print(answer)") == "42\n"
+
+
+def test_after_stop_and_start_the_address_and_the_workspace_are_the_same(server: Server, lab):
+    url, headers = server.visit(lab, 8888)
+    kernel = Kernel(url, headers, _token(server))
+    with kernel.open() as channel:
+        run_cell(channel, "open('/workspace/kept.txt', 'w').write('still here')")
+
+    server.verb("lab", "stop")
+    server.wait_for_status("lab", "stopped")
+    server.verb("lab", "start")
+    again = server.wait_for_status("lab", "running")
+
+    assert [port["url"] for port in again["ports"]] == [port["url"] for port in lab["ports"]]
+    kernel = Kernel(url, headers, _token(server))
+    with kernel.open() as channel:
+        assert run_cell(channel, "print(open('/workspace/kept.txt').read())") == "still here\n"
