@@ -1,5 +1,6 @@
 """From a workload to a plan: pure, given what was found out about the machine. Called by `runtime`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen
 
 _ROOT_UID = 0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # what becomes part of a path of ours
+_VOLUME_PATH = re.compile(r"/(workspace|data|mnt)(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ def plan_of(
         raise WorkloadRejectedError("There is no command to run.")
     if ground.mode == "root" and uid == _ROOT_UID:
         raise WorkloadRejectedError("A pod never runs as root of this machine.")
+    _check_words(workload, tuple(command))
     resources = workload.resources
     try:
         devices = device_nodes(ground.gpus, resources.devices)
@@ -86,3 +90,16 @@ def plan_of(
         disks=ground.disks,
         cgroups=ground.cgroups,
     )
+
+
+def _check_words(workload: Workload, command: tuple[str, ...]) -> None:
+    """Refuse what would mean something else than it says: in a path, in a mount, or as the launcher reads its order."""
+    volume = workload.volume
+    names = [workload.id.installation, workload.id.pod, *([volume.id] if volume else [])]
+    if not all(_NAME.fullmatch(name) for name in names):
+        raise WorkloadRejectedError("An identifier holds characters that cannot stand in a path.")
+    if volume is not None and _VOLUME_PATH.fullmatch(volume.path) is None:
+        raise WorkloadRejectedError(f"A volume cannot be mounted at {volume.path}; /workspace, /data and /mnt can.")
+    variables = [text for name, value in workload.env.items() for text in (name, value.reveal())]
+    if any("\0" in text for text in (*command, *variables)) or any("=" in name or not name for name in workload.env):
+        raise WorkloadRejectedError("A word of the command or a variable holds what no program can be given.")

@@ -11,6 +11,7 @@ minimal /dev, its disks, its environment, and the launcher. The order of the ste
 No step before the launcher sees anything of the pod's: no variable, no path, no word of its command (SECURITY 1).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -143,7 +144,7 @@ def sandbox_of(
 
 def _namespaces(arguments: _Arguments, plan: Plan) -> None:
     arguments.add("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent")
-    arguments.add("--hostname", plan.pod_name, "--clearenv", "--cap-drop", "ALL")
+    arguments.add("--hostname", host_name(plan), "--clearenv", "--cap-drop", "ALL")
     if plan.mode == "root":
         # For setpriv alone, which gives them up; the filter and no_new_privs are in force already.
         for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
@@ -169,12 +170,13 @@ def _etc(arguments: _Arguments, plan: Plan, uid: int, gid: int, resolv_conf: str
     arguments.file(
         "/etc/passwd",
         "root:x:0:0:root:/root:/usr/sbin/nologin\n"
-        f"{USER_NAME}:x:{uid}:{gid}:{plan.pod_name}:{HOME}:/bin/bash\n"
+        f"{USER_NAME}:x:{uid}:{gid}:{host_name(plan)}:{HOME}:/bin/bash\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     )
     arguments.file("/etc/group", f"root:x:0:\n{USER_NAME}:x:{gid}:\nnogroup:x:65534:\n")
-    arguments.file("/etc/hosts", f"127.0.0.1 localhost {plan.pod_name}\n::1 localhost ip6-localhost {plan.pod_name}\n")
-    arguments.file("/etc/hostname", f"{plan.pod_name}\n")
+    name = host_name(plan)
+    arguments.file("/etc/hosts", f"127.0.0.1 localhost {name}\n::1 localhost ip6-localhost {name}\n")
+    arguments.file("/etc/hostname", f"{name}\n")
     arguments.file("/etc/resolv.conf", resolv_conf)
     arguments.file("/etc/nsswitch.conf", _NSSWITCH)
 
@@ -184,8 +186,15 @@ def _kernel_files(arguments: _Arguments, plan: Plan) -> None:
     # Shared memory is memory: half of the pod's. The rest of /dev, which in user mode the pod owns, is closed.
     half = str(max(1 << 20, plan.memory_bytes // 2))
     arguments.add("--perms", "1777", "--size", half, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
+    for path in ("/sys", "/sys/devices", "/sys/devices/system"):
+        arguments.directory(path)
     for path in ("/sys/devices/system/cpu", "/sys/devices/system/node"):
         arguments.add("--ro-bind-try", path, path)
+
+
+def host_name(plan: Plan) -> str:
+    """Return the pod's name as a host name, which it is already unless somebody else than the API made it up."""
+    return re.sub(r"[^a-z0-9-]", "-", plan.pod_name.lower())[:63] or "pod"
 
 
 def plain_of(interpreter: str, launcher: str) -> Sandbox:

@@ -43,7 +43,8 @@ from neuropod.runtimes.local.worker import Worker
 
 _LINGER_SECONDS = 3.0  # for a follower that comes when the end is already there
 _LINGER_FOLLOWED_SECONDS = 60.0
-_MEASURE_SECONDS = 10.0  # between two measurements of folders that have no limit of their own
+_MEASURE_SECONDS = 10.0  # between two measurements of folders that have no limit of their own, at least
+_MEASURE_SHARE = 30  # and this many times as long as the last one took
 
 
 class Shim:
@@ -60,9 +61,11 @@ class Shim:
         self._measuring: Worker | None = None
         self._started: spawn.Started | None = None
         self._hello: spawn.Hello | None = None
+        self._outcome_heard = False
         self._output: Output | None = None
         self._probe: Probe | None = None
         self._timers: list[Timer] = []
+        self._measured_from = 0.0
         self._end_reason: str | None = None  # why it ends, when we end it
         me = ProcessId.of(os.getpid())
         self._state = State(plan.installation, plan.pod, plan.incarnation, boot_id(), me.pid, me.start_time, taken=True)
@@ -155,6 +158,7 @@ class Shim:
 
     def _heard_outcome(self) -> None:
         started = self._required_started()
+        self._outcome_heard = True
         self._loop.remove(started.channel.fileno())
         failure = spawn.hear_outcome(started.channel)
         started.channel.close()
@@ -197,6 +201,7 @@ class Shim:
     # ---- disks without a limit of their own (modes user and none)
 
     def _measure(self) -> None:
+        self._measured_from = time.monotonic()
         self._measuring = Worker(
             self._loop, self._resources.measure, on_told=self._overrun, on_end=lambda _: self._measured()
         )
@@ -204,7 +209,9 @@ class Shim:
     def _measured(self) -> None:
         self._measuring = None
         if self._state.phase in {"pending", "ready"}:
-            self._timers.append(self._loop.call_later(_MEASURE_SECONDS, self._measure))
+            # A tree of millions takes its time: looking shall cost a few per cent of a core, no more.
+            pause = max(_MEASURE_SECONDS, _MEASURE_SHARE * (time.monotonic() - self._measured_from))
+            self._timers = [self._loop.call_later(pause, self._measure)]
 
     def _overrun(self, sentence: str) -> None:
         self._log.write(f"\nneuropod: {sentence}\n".encode())
@@ -270,6 +277,8 @@ class Shim:
     def _main_ended(self) -> None:
         started = self._required_started()
         ended_at = time.time()
+        if self._hello is not None and not self._outcome_heard:
+            self._heard_outcome()  # a command so short that its end came in the same moment
         self._loop.remove(started.pidfd)
         _, status = os.waitpid(started.pid, 0)
         os.close(started.pidfd)

@@ -146,6 +146,6 @@ def hear_outcome(channel: socket.socket) -> str | None:
     """Return None when the launcher became the command (its socket closed), else why it could not."""
     try:
         data = channel.recv(65536)
-    except ConnectionResetError:
+    except (ConnectionResetError, BlockingIOError):
         return None
     return data.decode("utf-8", "replace") if data else None
