@@ -33,6 +33,11 @@ _ETC = (
     "pki/tls/certs", "protocols", "python3", "python3.11", "python3.12", "python3.13", "python3.14", "services",
     "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
+# What the kernel tells of the machine, or of keys of the same uid, and no program needs: empty inside.
+_MASKED = (
+    "/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug",
+    "/proc/sysrq-trigger",
+)  # fmt: skip
 _DIRECTORIES = ("/etc", "/home", "/opt", "/run", "/run/neuropod", "/srv", "/mnt", "/var", "/var/tmp")  # noqa: S108
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 _SETPRIV_DROPS = (
@@ -56,6 +61,7 @@ class HostRoot:
 
     links: tuple[tuple[str, str], ...]  # (path, target)
     directories: tuple[str, ...]
+    masked: tuple[str, ...] = ()  # those of its /proc's files that are to be empty inside
 
     @staticmethod
     def look() -> "HostRoot":
@@ -67,7 +73,7 @@ class HostRoot:
                 links.append((name, str(path.readlink())))
             elif path.is_dir():
                 directories.append(name)
-        return HostRoot(tuple(links), tuple(directories))
+        return HostRoot(tuple(links), tuple(directories), tuple(name for name in _MASKED if Path(name).is_file()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def sandbox_of(
     _namespaces(arguments, plan)
     _root(arguments, host)
     _etc(arguments, plan, uid, gid, resolv_conf)
-    _kernel_files(arguments, plan)
+    _kernel_files(arguments, plan, host)
     for name, content in program_files.items():
         arguments.file(f"/run/neuropod/{name}", content)
     for bind in binds:
@@ -181,11 +187,13 @@ def _etc(arguments: _Arguments, plan: Plan, uid: int, gid: int, resolv_conf: str
     arguments.file("/etc/nsswitch.conf", _NSSWITCH)
 
 
-def _kernel_files(arguments: _Arguments, plan: Plan) -> None:
+def _kernel_files(arguments: _Arguments, plan: Plan, host: HostRoot) -> None:
     arguments.add("--proc", "/proc", "--dev", "/dev")
     # Shared memory is memory: half of the pod's. The rest of /dev, which in user mode the pod owns, is closed.
     half = str(max(1 << 20, plan.memory_bytes // 2))
     arguments.add("--perms", "1777", "--size", half, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
+    for path in host.masked:
+        arguments.add("--perms", "0444", "--ro-bind-data", arguments.data(b""), path)
     for path in ("/sys", "/sys/devices", "/sys/devices/system"):
         arguments.directory(path)
     for path in ("/sys/devices/system/cpu", "/sys/devices/system/node"):
