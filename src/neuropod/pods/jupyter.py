@@ -1,7 +1,7 @@
 """Jupyter's token: the platform's own, and the one that an image makes itself and tells in its log. Pure.
 
-Called by service (making, links) and by reconcile (reading a log). Tokens are secrets: sealed in the rows, shown to the
-pod's owner alone.
+Called by sealing (making), service (links) and reconcile (reading a log). Tokens are secrets: sealed in the rows, shown
+to the pod's owner alone.
 """
 
 import re
@@ -32,18 +32,3 @@ def token_from_log(lines: Iterable[str]) -> Secret | None:
 def signed_in_path(token: Secret) -> str:
     """Return the path and query that open Jupyter Lab signed in."""
     return f"/lab?token={quote(token.reveal(), safe='')}"
-
-
-def token_place(pod_id: str) -> str:
-    """Return what the platform's token of a pod is bound to."""
-    return f"pods/{pod_id}/jupyter_token"
-
-
-def log_token_place(incarnation_id: str) -> str:
-    """Return what a token read from an incarnation's log is bound to."""
-    return f"incarnations/{incarnation_id}/jupyter_token"
-
-
-def env_place(pod_id: str) -> str:
-    """Return what a pod's environment is bound to."""
-    return f"pods/{pod_id}/env"

@@ -40,7 +40,8 @@ from neuropod.words import Reason, Want
 
 PENDING_LOOK_SECONDS = 30  # a pending workload is looked at this often, so that its deadline counts observed time
 PENDING_GAP_SECONDS = 90  # more between two looks means that nobody looked: that time does not count
-WAITING_LOOK_SECONDS = 60  # the first in a queue looks at the capacity this often; the others are woken by it
+WAITING_LOOK_SECONDS = 60  # the first in a queue looks at the capacity this often; the others are woken by it,
+QUEUED_LOOK_SECONDS = 600  # and look for themselves this often, should a wake-up have been missed
 KILL_PAUSE_SECONDS = 5  # between two kills of what does not end
 MAX_CRASH_WAIT_SECONDS = 300.0
 
@@ -161,7 +162,7 @@ class Wait:
 
     reason: Reason
     place: int
-    until: datetime | None  # None: who is before it wakes it
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +283,8 @@ def opening(facts: PodFacts) -> Open:
 
 def wait_for(room: Room, now: datetime) -> Wait:
     """Return how a pod waits that has no room: the first of a queue looks again, the others are woken by it."""
-    until = now + timedelta(seconds=WAITING_LOOK_SECONDS) if room.place <= 1 else None
-    return Wait(room.reason, room.place, until)
+    seconds = WAITING_LOOK_SECONDS if room.place <= 1 else QUEUED_LOOK_SECONDS
+    return Wait(room.reason, room.place, now + timedelta(seconds=seconds))
 
 
 def _not_there(facts: PodFacts, current: IncarnationFacts, now: datetime) -> Step:

@@ -1,5 +1,7 @@
-"""The rules for what a launch or an edit may say, field by field, pure. Called by service, which gathers all that is
-wrong into one answer; what needs the database (taken names, types on offer, volumes) is asked there.
+"""The rules for what a launch or an edit may say, field by field, pure.
+
+Called by drafts and service, which gather all that is wrong into one answer; what needs the database (taken names,
+types on offer, volumes) is asked there.
 """
 
 import re
@@ -75,7 +77,7 @@ def reserved_env(name: str) -> bool:
 
 def wrong_env(env: Mapping[str, Secret]) -> Sequence[FieldError]:
     """Check names, values and size of the environment. No value is repeated in an error."""
-    wrong = []
+    wrong: list[FieldError] = []
     for name, value in env.items():
         field = f"env.{name[:MAX_ENV_NAME]}"
         if len(name) > MAX_ENV_NAME or not _ENV_NAME.fullmatch(name):
@@ -95,7 +97,7 @@ def wrong_env(env: Mapping[str, Secret]) -> Sequence[FieldError]:
 
 def wrong_ports(ports: Sequence[PortRequest], *, limit: int) -> Sequence[FieldError]:
     """Check the ports of a launch: numbers, names, each once, not too many."""
-    wrong = []
+    wrong: list[FieldError] = []
     seen: set[int] = set()
     for index, port in enumerate(ports):
         wrong.extend(wrong_port(port, prefix=f"ports.{index}."))
@@ -109,7 +111,7 @@ def wrong_ports(ports: Sequence[PortRequest], *, limit: int) -> Sequence[FieldEr
 
 def wrong_port(port: PortRequest, *, prefix: str = "") -> Sequence[FieldError]:
     """Check one port."""
-    wrong = []
+    wrong: list[FieldError] = []
     if not 1 <= port.port <= 65535:
         wrong.append(FieldError(f"{prefix}port", "range", "a port is 1 to 65535"))
     if port.name is not None:

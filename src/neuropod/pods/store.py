@@ -4,15 +4,19 @@ Used by service; the loop's SQL stands in runs.store, that of room and order in 
 of queries for any number of pods.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select, update
 
-from neuropod.db.engine import ReadSession
-from neuropod.ids import IncarnationId, PodId, RuntimeId
+from neuropod.accounts.access import Actor
+from neuropod.accounts.records import UserRow
+from neuropod.db.engine import ReadSession, Session
+from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
+from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.pods.lifecycle import IncarnationFacts, PodFacts, Policy, Room
-from neuropod.pods.records import IncarnationRow, PodRow
+from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow, PortRow
 from neuropod.runtimes.contract import Phase, Progress
+from neuropod.volumes.records import VolumeRow
 from neuropod.words import Reason, Want
 
 
@@ -85,3 +89,131 @@ async def newest_incarnations(session: ReadSession, pod_ids: Collection[str]) ->
     )
     rows = await session.scalars(query.execution_options(populate_existing=True))
     return {PodId(row.pod_id): row for row in rows}
+
+
+def _in_sight_of(actor: Actor) -> ColumnElement[bool]:
+    """All pods for an administrator, their own for others; closed ones are history and seen by nobody here."""
+    if actor.is_admin:
+        return PodRow.closed_at.is_(None)
+    return and_(PodRow.closed_at.is_(None), PodRow.owner_id == (actor.user_id or ""))
+
+
+async def pod_in_sight(session: ReadSession, pod: str, *, actor: Actor) -> tuple[PodRow, UserRow] | None:
+    """Return a pod and its owner, by its id or by the name of one of the actor's own (a name is never an id)."""
+    own_name = and_(PodRow.name == pod, PodRow.owner_id == (actor.user_id or ""))
+    query = (
+        select(PodRow, UserRow)
+        .join(UserRow, UserRow.id == PodRow.owner_id)
+        .where(_in_sight_of(actor), (PodRow.id == pod) | own_name)
+    )
+    row = (await session.execute(query)).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def lock_pod(session: Session, pod_id: str) -> PodRow:
+    """Return the pod's row as it is now, locked until this transaction ends, so that changes come one after another."""
+    query = select(PodRow).where(PodRow.id == pod_id).with_for_update().execution_options(populate_existing=True)
+    return (await session.scalars(query)).one()
+
+
+async def pods_page(
+    session: ReadSession,
+    *,
+    actor: Actor,
+    owner_id: UserId | None,
+    name: str | None,
+    cursor: str | None,
+    limit: int,
+) -> Page[tuple[PodRow, UserRow]]:
+    """Return a page of the pods in sight, newest first: of one owner, or of all that the actor sees."""
+    query = (
+        select(PodRow, UserRow)
+        .join(UserRow, UserRow.id == PodRow.owner_id)
+        .where(_in_sight_of(actor))
+        .order_by(PodRow.id.desc())
+        .limit(limit + 1)
+    )
+    if owner_id is not None:
+        query = query.where(PodRow.owner_id == owner_id)
+    if name is not None:
+        query = query.where(PodRow.name == name)
+    if cursor is not None:
+        query = query.where(PodRow.id < str(decode_cursor(cursor, 1)[0]))
+    rows = [(pod, owner) for pod, owner in await session.execute(query)]  # rows become plain pairs
+    return page_of(rows, limit, lambda row: (row[0].id,))
+
+
+async def pods_not_closed(session: ReadSession, pod_ids: Collection[PodId] | None) -> Sequence[tuple[PodRow, UserRow]]:
+    """Return all pods that are not closed, or those of the ids."""
+    query = select(PodRow, UserRow).join(UserRow, UserRow.id == PodRow.owner_id).where(PodRow.closed_at.is_(None))
+    if pod_ids is not None:
+        query = query.where(PodRow.id.in_(pod_ids))
+    return [(pod, owner) for pod, owner in await session.execute(query)]
+
+
+async def user(session: ReadSession, user_id: UserId) -> UserRow | None:
+    """Return a person."""
+    return await session.get(UserRow, user_id)
+
+
+async def name_is_taken(session: ReadSession, owner_id: UserId, name: str) -> bool:
+    """Tell whether a pod of the owner has this name; a deleted one keeps it until nothing of it is left."""
+    query = select(PodRow.id).where(PodRow.owner_id == owner_id, PodRow.name == name, PodRow.closed_at.is_(None))
+    return await session.scalar(query) is not None
+
+
+async def count_pods(session: ReadSession, owner_id: UserId) -> int:
+    """Return how many pods the owner has, those that are being deleted aside."""
+    query = select(func.count(PodRow.id)).where(
+        PodRow.owner_id == owner_id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE
+    )
+    return await session.scalar(query) or 0
+
+
+async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:
+    """Return the ports of each pod, by number."""
+    query = select(PortRow).where(PortRow.pod_id.in_(pod_ids)).order_by(PortRow.port)
+    ports: dict[PodId, list[PortRow]] = {}
+    for row in await session.scalars(query):
+        ports.setdefault(PodId(row.pod_id), []).append(row)
+    return ports
+
+
+async def incarnation(session: ReadSession, pod_id: str, number: int | None = None) -> IncarnationRow | None:
+    """Return an incarnation of the pod, the newest by default."""
+    query = select(IncarnationRow).where(IncarnationRow.pod_id == pod_id).order_by(IncarnationRow.number.desc())
+    if number is not None:
+        query = query.where(IncarnationRow.number == number)
+    return await session.scalar(query.limit(1).execution_options(populate_existing=True))
+
+
+async def devices_of(session: ReadSession, pod_id: PodId, number: int) -> Sequence[str]:
+    """Return the devices given to an incarnation."""
+    query = (
+        select(AllocationRow.device)
+        .join(IncarnationRow, IncarnationRow.id == AllocationRow.incarnation_id)
+        .where(IncarnationRow.pod_id == pod_id, IncarnationRow.number == number, AllocationRow.device.is_not(None))
+        .order_by(AllocationRow.device)
+    )
+    return [str(device) for device in await session.scalars(query)]
+
+
+async def keep_sealed_token(session: Session, incarnation_id: str, sealed: bytes) -> None:
+    """Keep the token that was read from an incarnation's log; the first one stays."""
+    await session.execute(
+        update(IncarnationRow)
+        .where(IncarnationRow.id == incarnation_id, IncarnationRow.jupyter_token_sealed.is_(None))
+        .values(jupyter_token_sealed=sealed)
+    )
+
+
+async def pod_with_volume(session: ReadSession, pod_id: PodId) -> tuple[PodRow, str, VolumeRow | None] | None:
+    """Return a pod, its owner's hash and its volume."""
+    query = (
+        select(PodRow, UserRow.hash, VolumeRow)
+        .join(UserRow, UserRow.id == PodRow.owner_id)
+        .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
+        .where(PodRow.id == pod_id)
+    )
+    row = (await session.execute(query)).first()
+    return None if row is None else (row[0], row[1], row[2])

@@ -1,0 +1,43 @@
+"""What a use-case leaves behind besides the changed rows: an audit row, an event, and the nudges. Called by service."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from neuropod.accounts.access import Actor
+from neuropod.db.audit import record_act
+from neuropod.db.engine import Session, Topic
+from neuropod.db.events import record_event
+from neuropod.ids import PodId, UserId
+from neuropod.pods.records import PodRow
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """The use-case's name, the event's kind and its sentence."""
+
+    verb: str
+    kind: str
+    message: str
+
+
+async def tell(session: Session, row: PodRow, act: Act, *, actor: Actor, now: datetime, **data: Any) -> None:
+    """Write the act down, tell it, and wake who has to do something; the last thing of a use-case.
+
+    `data` holds no secret. The event comes after all else, since on PostgreSQL its lock lasts until the commit.
+    """
+    owner_id, pod_id = UserId(row.owner_id), PodId(row.id)
+    record_act(
+        session,
+        act.verb,
+        f"pod/{row.id}",
+        at=now,
+        actor_id=actor.user_id,
+        via=actor.via,
+        owner_id=owner_id,
+        **data,
+    )
+    await session.flush()
+    session.nudge(Topic.PODS)
+    session.nudge(Topic.ROUTES)
+    await record_event(session, act.kind, act.message, at=now, owner_id=owner_id, pod_id=pod_id, **data)

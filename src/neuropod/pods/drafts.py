@@ -1,0 +1,235 @@
+"""From what was asked to what a pod will be: template, defaults, type, volume and runtime, and all that is wrong.
+
+Called by service for launch and edit, under the owner's account lock. Every wrong field is in the one error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neuropod.accounts.access import Actor
+from neuropod.accounts.records import UserRow
+from neuropod.catalogue.records import GpuTypeRow
+from neuropod.catalogue.service import gpu_type_on_offer
+from neuropod.db.engine import ReadSession
+from neuropod.ids import RuntimeId, UserId
+from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError
+from neuropod.kit.secrets import Secret
+from neuropod.pods import rules
+from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
+from neuropod.pods.records import PodRow
+from neuropod.pods.workload import recipe_of
+from neuropod.runtimes.contract import Capability, Runtime
+from neuropod.settings import Settings
+from neuropod.templates.service import show_template, snapshot_of
+from neuropod.templates.snapshot import TemplatePort, TemplateSnapshot
+from neuropod.volumes.service import Attachment, find_attachment
+from neuropod.words import JupyterMode, Role
+
+DEFAULT_GPU_TYPE = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A pod as it would be, all rules kept."""
+
+    template_id: str | None
+    snapshot: TemplateSnapshot
+    image: str | None
+    command: tuple[str, ...] | None
+    gpu_type: GpuTypeRow | None  # None: an edit that leaves it
+    gpu_count: int
+    container_disk_gb: int
+    volume: Attachment | None
+    env: Mapping[str, Secret]
+    jupyter: JupyterMode
+    ports: Sequence[TemplatePort]
+    runtime_id: RuntimeId
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What drafts depend on besides the request: settings, and the runtimes that this server has opened."""
+
+    settings: Settings
+    runtimes: Mapping[RuntimeId, Runtime]
+
+
+def refusal(wrong: Sequence[FieldError]) -> InvalidInputError:
+    """Return the error with all wrong fields; a single rule's own code is the error's where programs look for it."""
+    code = "no_runtime" if {error.code for error in wrong} == {"no_runtime"} else None
+    return InvalidInputError("; ".join(error.message for error in wrong), code=code, fields=wrong)
+
+
+async def draft_launch(
+    session: ReadSession, request: LaunchRequest, world: World, *, owner: UserRow, actor: Actor
+) -> Draft:
+    """Return the pod that the request makes. Raises InvalidInputError with every wrong field, ForbiddenError."""
+    wrong = list(rules.wrong_name(request.name))
+    template_id, snapshot, wrong_template = await _template(session, request, actor)
+    wrong += wrong_template
+    jupyter = request.jupyter or snapshot.jupyter
+    disk_gb = snapshot.container_disk_gb if request.container_disk_gb is None else request.container_disk_gb
+    wrong += _wrong_numbers(request.command, request.gpu_count, disk_gb, request.env)
+    gpu_type, wrong_type = await _gpu_type(session, request.gpu_type or snapshot.gpu_type, request.gpu_count)
+    wrong += wrong_type
+    limit = world.settings.limits.ports_per_pod
+    wrong += rules.wrong_ports(request.ports or (), limit=limit)
+    volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
+    wrong += wrong_volume
+    runtime = None
+    if not wrong_template:
+        runtime, wrong_runtime = _runtime(world, snapshot.image, snapshot, volume)
+        wrong += wrong_runtime
+    if wrong or runtime is None:
+        raise refusal(wrong)
+    require_isolation(runtime, owner, world.settings)
+    return Draft(
+        template_id=template_id,
+        snapshot=snapshot,
+        image=snapshot.image,
+        command=request.command,
+        gpu_type=gpu_type,
+        gpu_count=request.gpu_count,
+        container_disk_gb=disk_gb,
+        volume=volume,
+        env=request.env,
+        jupyter=jupyter,
+        ports=rules.ports_with_defaults(request.ports, snapshot.ports, jupyter),
+        runtime_id=runtime.id,
+    )
+
+
+async def draft_edit(session: ReadSession, pod: PodRow, request: EditRequest, world: World, *, owner: UserRow) -> Draft:
+    """Return the pod as the edit makes it; what was not sent is as the row has it. Raises InvalidInputError."""
+    snapshot = TemplateSnapshot.from_json(pod.template)
+    image = pod.image if request.image is UNSET else request.image
+    command = (tuple(pod.command) if pod.command is not None else None) if request.command is UNSET else request.command
+    gpu_count = pod.gpu_count if request.gpu_count is UNSET else request.gpu_count
+    disk_gb = pod.container_disk_gb if request.container_disk_gb is UNSET else request.container_disk_gb
+    env: Mapping[str, Secret] = {} if request.env is UNSET else request.env
+    wrong = _wrong_numbers(command, gpu_count, disk_gb, env)
+    if request.image is not UNSET:
+        wrong += rules.wrong_image(request.image)
+    gpu_type = None
+    if request.gpu_type is not UNSET or request.gpu_count is not UNSET:
+        name = pod.gpu_type if request.gpu_type is UNSET else request.gpu_type
+        gpu_type, wrong_type = await _gpu_type(session, name, gpu_count)
+        wrong += wrong_type
+    volume = None
+    if isinstance(request.volume, VolumeRequest):
+        volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
+        wrong += wrong_volume
+    here = (
+        {RuntimeId(pod.runtime_id): world.runtimes[RuntimeId(pod.runtime_id)]}
+        if (RuntimeId(pod.runtime_id) in world.runtimes)
+        else {}
+    )
+    if here and (request.image is not UNSET or volume is not None):
+        _, wrong_runtime = _runtime(World(world.settings, here), image, snapshot, volume)
+        wrong += wrong_runtime
+    if wrong:
+        raise refusal(wrong)
+    return Draft(
+        template_id=pod.template_id,
+        snapshot=snapshot,
+        image=image,
+        command=command,
+        gpu_type=gpu_type,
+        gpu_count=gpu_count,
+        container_disk_gb=disk_gb,
+        volume=volume,
+        env=env,
+        jupyter=JupyterMode(pod.jupyter) if request.jupyter is UNSET else request.jupyter,
+        ports=(),
+        runtime_id=RuntimeId(pod.runtime_id),
+    )
+
+
+def require_isolation(runtime: Runtime, owner: UserRow, settings: Settings) -> None:
+    """Raise ForbiddenError where the runtime cannot keep pods apart and the owner is no administrator (SECURITY 7)."""
+    if Capability.TENANT_ISOLATION in runtime.capabilities or owner.role == Role.ADMIN:
+        return
+    if not settings.local.accept_no_isolation:
+        sentence = "this machine cannot keep pods apart, so only administrators run pods here (see neuropod doctor)"
+        raise ForbiddenError(sentence, code="no_isolation")
+
+
+async def _template(
+    session: ReadSession, request: LaunchRequest, actor: Actor
+) -> tuple[str | None, TemplateSnapshot, list[FieldError]]:
+    nothing = TemplateSnapshot(name="", title="")
+    if (request.template is None) == (request.image is None):
+        sentence = "give either a template or an image"
+        return None, nothing, [FieldError("template", "one_of", sentence), FieldError("image", "one_of", sentence)]
+    if request.template is not None:
+        try:
+            row = await show_template(session, request.template, actor=actor)
+        except NotFoundError as error:
+            return None, nothing, [FieldError("template", "unknown", error.message)]
+        return row.id, snapshot_of(row), []
+    image = request.image or ""
+    plain = TemplateSnapshot(name="", title=image, image=image, gpu_type=DEFAULT_GPU_TYPE)
+    return None, plain, list(rules.wrong_image(image))
+
+
+def _wrong_numbers(
+    command: Sequence[str] | None, gpu_count: int, container_disk_gb: int, env: Mapping[str, Secret]
+) -> list[FieldError]:
+    return [
+        *rules.wrong_command(command),
+        *rules.wrong_range("gpu_count", gpu_count, rules.GPU_COUNT),
+        *rules.wrong_range("container_disk_gb", container_disk_gb, rules.CONTAINER_DISK_GB, " GB"),
+        *rules.wrong_env(env),
+    ]
+
+
+async def _gpu_type(session: ReadSession, name: str, count: int) -> tuple[GpuTypeRow | None, list[FieldError]]:
+    row = await gpu_type_on_offer(session, name)
+    if row is None:
+        return None, [FieldError("gpu_type", "unknown", f"no GPU type {name!r} is on offer")]
+    if row.gpus == 0 and count != 1:
+        return row, [FieldError("gpu_count", "range", f"type {name!r} has no GPU, so gpu_count is 1")]
+    return row, []
+
+
+async def _volume(
+    session: ReadSession, asked: VolumeRequest | NotSent | None, snapshot: TemplateSnapshot, owner: UserRow
+) -> tuple[Attachment | None, Sequence[FieldError]]:
+    if asked is None or (asked is UNSET and snapshot.volume_gb is None):
+        return None, ()
+    request = VolumeRequest() if asked is UNSET else asked
+    return await find_attachment(
+        session,
+        UserId(owner.id),
+        request.name,
+        size_gb=request.size_gb,
+        default_gb=snapshot.volume_gb,
+        field="volume",
+    )
+
+
+def _runtime(
+    world: World, image: str | None, snapshot: TemplateSnapshot, volume: Attachment | None
+) -> tuple[Runtime | None, list[FieldError]]:
+    """Return the first runtime that can run it and has its volume."""
+    recipe = recipe_of(image, snapshot)
+    field = "template" if snapshot.name and image == snapshot.image else "image"
+    able = [
+        runtime
+        for runtime in world.runtimes.values()
+        if (recipe is not None and Capability.RECIPES in runtime.capabilities)
+        or (image is not None and Capability.IMAGES in runtime.capabilities)
+    ]
+    if not able:
+        what = f"template {snapshot.name!r} needs" if field == "template" else "an image needs"
+        sentence = (
+            f"{what} a runtime that runs container images, and none is connected here; "
+            "choose a template that runs without one, such as jupyterlab"
+        )
+        return None, [FieldError(field, "no_runtime", sentence)]
+    home = volume.runtime_id if volume is not None else None
+    for runtime in able:
+        if home is None or runtime.id == home:
+            return runtime, []
+    sentence = "this volume lives on another machine or cluster than the one that can run this pod"
+    return None, [FieldError("volume.name", "elsewhere", sentence)]

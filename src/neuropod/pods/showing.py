@@ -1,0 +1,80 @@
+"""Rows into views: ports with their hosts, the newest incarnation, the volume, and what the pod is shown as.
+
+Called by service for a pod, a page, or all pods (the gateway's feed); five queries for any number up to CHUNK.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from neuropod.accounts.records import UserRow
+from neuropod.db.engine import ReadSession
+from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
+from neuropod.pods import store
+from neuropod.pods.hosts import pod_host
+from neuropod.pods.lifecycle import Policy
+from neuropod.pods.queue.store import QUEUE_REASONS, earlier_waiting
+from neuropod.pods.records import PodRow
+from neuropod.pods.status import status_of
+from neuropod.pods.views import OwnerView, PodView, PortView
+from neuropod.volumes.store import volumes_by_id
+from neuropod.words import Access, Want
+
+CHUNK = 1000  # pods read at once: databases bound the parameters of a query
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """What views depend on besides rows."""
+
+    policy: Policy
+    served: Collection[RuntimeId]
+    pods_domain: str
+
+
+async def views_of(
+    session: ReadSession, rows: Sequence[tuple[PodRow, UserRow]], lens: Lens, now: datetime
+) -> list[PodView]:
+    """Return the views of pods, in their order."""
+    views = []
+    for start in range(0, len(rows), CHUNK):
+        views.extend(await _views_of(session, rows[start : start + CHUNK], lens, now))
+    return views
+
+
+async def _views_of(
+    session: ReadSession, rows: Sequence[tuple[PodRow, UserRow]], lens: Lens, now: datetime
+) -> list[PodView]:
+    if not rows:
+        return []
+    pod_ids = [pod.id for pod, _ in rows]
+    ports = await store.ports_of(session, pod_ids)
+    incarnations = await store.newest_incarnations(session, pod_ids)
+    volumes = await volumes_by_id(session, {pod.volume_id for pod, _ in rows if pod.volume_id is not None})
+    waiting = [pod.id for pod, _ in rows if pod.waiting_reason in QUEUE_REASONS and pod.want == Want.RUNNING]
+    earlier = await earlier_waiting(session, waiting) if waiting else {}
+    views = []
+    for pod, owner in rows:
+        pod_id = PodId(pod.id)
+        newest = incarnations.get(pod_id)
+        facts = store.pod_facts(pod, newest, policy=lens.policy, served=RuntimeId(pod.runtime_id) in lens.served)
+        facts = replace(facts, room=replace(facts.room, place=earlier.get(pod_id, 0) + 1))
+        views.append(
+            PodView(
+                pod=pod,
+                owner=OwnerView(UserId(owner.id), owner.email, owner.hash),
+                ports=tuple(
+                    PortView(
+                        row.port,
+                        row.name,
+                        Access(row.access),
+                        pod_host(pod.name, owner.hash, row.port, lens.pods_domain),
+                    )
+                    for row in ports.get(pod_id, ())
+                ),
+                incarnation=newest,
+                volume=volumes.get(VolumeId(pod.volume_id)) if pod.volume_id is not None else None,
+                shown=status_of(facts, now),
+            )
+        )
+    return views
