@@ -32,7 +32,7 @@ class Visitors(Protocol):
 class LocalDoorkeeper:
     """Made once by server.py; `transaction` is its `database.write`, since using a ticket up is a write."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         box: SecretBox,
         visitors: Visitors,

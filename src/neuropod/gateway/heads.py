@@ -170,9 +170,8 @@ def forwarded_head(head: RequestHead, *, peer: str, trusted_peer: bool, scheme: 
         plain = name.translate(_ALIASES)
         if plain in _NOT_FORWARDED or plain.startswith(_IDENTITY) or (listed and name.lower() in listed):
             continue
-        if plain == b"cookie":
-            if not (value := keep_cookies(value)):
-                continue
+        if plain == b"cookie" and not (value := keep_cookies(value)):
+            continue
         lines.append(name + b": " + value)
     if head.asks_upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")

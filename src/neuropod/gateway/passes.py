@@ -38,7 +38,7 @@ class CookieNames:
         return "__Host-neuropod-pass" if self.trustworthy else "neuropod-gate-pass"
 
     def hop(self, hop_id: str) -> str:
-        """The name of the cookie that waits for a visitor's return from the console's sign-in."""
+        """Return the name of the cookie that waits for a visitor's return from the console's sign-in."""
         return f"__Host-neuropod-hop-{hop_id}" if self.trustworthy else f"neuropod-gate-hop-{hop_id}"
 
     def set_pass(self, value: str, max_age_seconds: int) -> str:
@@ -72,9 +72,10 @@ def open_text(box: SecretBox, text: str, *, place: str) -> object | None:
     """Return the value, or None when it was not sealed for that place by this installation."""
     try:
         sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return json.loads(box.open(sealed, place=place).reveal())
+        value: object = json.loads(box.open(sealed, place=place).reveal())
     except (WrongKeyError, binascii.Error, ValueError):
         return None
+    return value
 
 
 @dataclass(frozen=True, slots=True)

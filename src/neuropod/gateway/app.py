@@ -1,0 +1,128 @@
+"""The gateway put together, and how uvicorn serves it beside the ASGI app of the other hosts.
+
+Made once per process: by server.py with a DatabaseFeed and a LocalDoorkeeper, by operate's `neuropod gateway` with
+their remote halves. What is needed around it:
+
+    gateway = Gateway(settings, addresses, installation, runtimes, doorkeeper, clock)
+    feed = DatabaseFeed(gateway.table, database, pods); tasks.start(feed.run(), …); tasks.start(gateway.run(), …)
+    uvicorn.Server(serving_config(asgi_app, gateway, settings, …))
+
+There is no ASGI app for pod hosts: FrontProtocol serves them below ASGI (front.py says why).
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import uvicorn
+from uvicorn._types import ASGIApplication
+
+from neuropod.gateway.connector import Connectors, Dials
+from neuropod.gateway.front import FrontProtocol
+from neuropod.gateway.gate import Doorkeeper, Gate
+from neuropod.gateway.passes import CookieNames
+from neuropod.gateway.proxy import Parts
+from neuropod.gateway.streams import OpenStreams
+from neuropod.gateway.table import RouteTable
+from neuropod.ids import InstallationId, RuntimeId
+from neuropod.kit.clock import Clock
+from neuropod.settings import Addresses, Settings
+
+_KEEP_ALIVE_SECONDS = 75  # of an idle connection between two requests
+_SHUTDOWN_SECONDS = 5  # then what is still being answered is cut
+
+
+class Gateway:
+    """Carries requests for pod hosts to pods."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        addresses: Addresses,
+        installation: InstallationId,
+        runtimes: Mapping[RuntimeId, Dials],
+        doorkeeper: Doorkeeper,
+        clock: Clock,
+    ) -> None:
+        group = settings.gateway
+        self.addresses = addresses
+        self.table = RouteTable()
+        self.gate = Gate(doorkeeper, clock, remember_seconds=group.decision_cache_seconds)
+        self.connectors = Connectors(installation, runtimes, connect_timeout_seconds=group.connect_timeout_seconds)
+        self.streams = OpenStreams(self.gate, self.table, clock, idle_seconds=group.idle_stream_seconds)
+        self.table.listen(self.connectors.follow)
+        self.streams.on_look(self.connectors.look)
+        told = trustworthy(addresses)
+        self.parts = Parts(
+            self.table, self.gate, self.connectors, self.streams, addresses, CookieNames(trustworthy=told), told
+        )
+        self._is_trusted = _trust(settings.trusted_proxies)
+        self._others = frozenset({addresses.console_host, addresses.api_host})
+        self._below = f".{addresses.pods_domain}"
+
+    def is_pod_host(self, host: str) -> bool:
+        """Tell whether a host name (lower case, no port) is the gateway's to answer, known or not."""
+        return host.endswith(self._below) and host not in self._others
+
+    async def run(self) -> None:
+        """Watch the open streams; never returns."""
+        await self.streams.run(asyncio.get_running_loop().time)
+
+    def protocol(self, **given: Any) -> asyncio.Protocol:
+        """Make the protocol of a new connection, for uvicorn."""
+        return FrontProtocol(self.parts, self.is_pod_host, self._is_trusted, **given)
+
+    def end(self) -> None:
+        """Cut everything that is open: the server ends."""
+        self.streams.cut_all()
+        self.connectors.end_all()
+
+
+def trustworthy(addresses: Addresses) -> bool:
+    """Tell whether browsers take pod hosts for trustworthy: Secure cookies and Sec-Fetch-* headers come to them.
+
+    They do over https, and for http on localhost (seen in Chromium: tests/security/test_17…).
+    """
+    domain = addresses.pods_domain
+    return addresses.pods_scheme == "https" or domain == "localhost" or domain.endswith(".localhost")
+
+
+def _trust(networks: tuple[str, ...]) -> Callable[[str], bool]:
+    trusted = [ipaddress.ip_network(network, strict=False) for network in networks]
+    if not trusted:
+        return lambda _: False
+
+    @lru_cache(maxsize=1024)
+    def is_trusted(address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in trusted)
+
+    return is_trusted
+
+
+def serving_config(app: ASGIApplication, gateway: Gateway, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn serves: pod hosts by the gateway, everything else by `app`.
+
+    Nothing of uvicorn's logs a request (SECURITY 25) or cuts a stream; forwarded headers are the apps' own business.
+    The caller opens the socket (`Server.serve(sockets=[…])`), since only it knows the port when that is 0.
+    """
+    return uvicorn.Config(
+        app,
+        http=partial(gateway.protocol),  # type: ignore[arg-type]  # called with keywords, as a class would be
+        ws="websockets-sansio",
+        loop="uvloop",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+    )

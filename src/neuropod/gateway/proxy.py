@@ -1,0 +1,502 @@
+"""One request on a pod host: looked at by the gate, carried to the pod, its answer carried back.
+
+Made by front.FrontProtocol when a head has been read, and spoken to by it (the request's body, the client's pace) and
+by upstream.Upstream (the answer). Nothing here waits in a task of its own unless somebody has to be asked or dialled:
+a request of a known visitor over an idle connection is written on in the same turn of the loop in which it came.
+
+The order, and what each step may end in:
+
+1. the host's route: none is a 404, no routes yet a 503;
+2. the gate's own paths (below /.neuropod/) never reach a pod;
+3. the gate: sign-in hop, 401 or 403, unless the port is public or the visitor passes (gate.py, rules.py);
+4. the pod: no ready incarnation is its status page, a port where nothing listens a page that tries again;
+5. the request goes out re-framed, the answer comes back re-framed.
+
+Once the head of an answer is out the only way to tell of a failure is to cut the connection short of what was promised,
+so a broken answer never looks complete. A client that goes takes the pod's side with it.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from neuropod.accounts.visitors import Visitor
+from neuropod.gateway import pages
+from neuropod.gateway.connector import BusyError, Connector, Connectors
+from neuropod.gateway.entrance import MOST_FORM_BYTES, enter, is_own_path
+from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Gate, opens
+from neuropod.gateway.heads import Framing, RequestHead, answered_head, forwarded_head
+from neuropod.gateway.pages import Answer, Situation
+from neuropod.gateway.passes import CookieNames, cookie_values
+from neuropod.gateway.routes import Route
+from neuropod.gateway.rules import is_own_will, wants_page
+from neuropod.gateway.splice import Splice
+from neuropod.gateway.streams import OpenStreams
+from neuropod.gateway.table import RouteTable
+from neuropod.gateway.upstream import Upstream
+from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
+from neuropod.settings import Addresses
+from neuropod.words import Access
+
+_HELD_BYTES = 64 * 1024  # of a body that cannot be sent on yet; more is not read from the client
+_MOST_PASSES = 5  # of one name; a hostile sibling may have added some where names have no `__Host-`
+_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every exchange needs; made once by app.Gateway."""
+
+    table: RouteTable
+    gate: Gate
+    connectors: Connectors
+    streams: OpenStreams
+    addresses: Addresses
+    cookies: CookieNames
+    told: bool  # browsers send Sec-Fetch-* to pod hosts
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Client(Protocol):
+    """The visitor's connection, as an exchange uses it."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def peer(self) -> tuple[str, bool]:
+        """The address that the connection comes from, and whether it is a trusted proxy's."""
+        ...
+
+    @property
+    def write_paused(self) -> bool:
+        """The client takes nothing for now."""
+        ...
+
+    def hold(self) -> None:
+        """Read no more of the request for now."""
+        ...
+
+    def go_on(self) -> None:
+        """Read on."""
+        ...
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """Learn that the answer is out."""
+        ...
+
+    def leave(self) -> asyncio.Transport:
+        """Give the transport away for good."""
+        ...
+
+
+class Exchange:
+    """A request and its answer. Also an open stream (streams.py), for as long as it lasts."""
+
+    __slots__ = (
+        "_answer_chunked", "_answer_until_close", "_body", "_body_bytes", "_body_done", "_client", "_connector",
+        "_head_sent", "_held_pod", "_own", "_parts", "_retried", "_route", "_upstream", "admitted", "credential",
+        "disconnected", "head", "host", "keep_alive", "moved_at", "response_complete",
+    )  # fmt: skip
+
+    def __init__(self, parts: Parts, client: Client, head: RequestHead, *, keep_alive: bool) -> None:
+        self._parts = parts
+        self._client = client
+        self.head = head
+        self.host = head.host
+        self.keep_alive = keep_alive
+        self.credential: Credential | None = None
+        self.admitted = False
+        self.moved_at = client.loop.time()
+        self.response_complete = False
+        self.disconnected = False
+        self._route: Route | None = None
+        self._connector: Connector | None = None
+        self._upstream: Upstream | None = None
+        self._own = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_done = False
+        self._head_sent = False
+        self._answer_chunked = False
+        self._answer_until_close = False
+        self._held_pod = False
+        self._retried = False
+
+    @property
+    def body_done(self) -> bool:
+        """The whole request has been read."""
+        return self._body_done
+
+    # the way in
+
+    def start(self) -> None:
+        """Begin; called when every earlier answer on this connection is out."""
+        parts = self._parts
+        if self.disconnected:
+            return
+        parts.streams.add(self)
+        self.moved_at = self._client.loop.time()
+        route = parts.table.get(self.host)
+        if route is None:
+            self.refuse(pages.unknown_host() if parts.table.loaded else pages.not_loaded())
+            return
+        self._route = route
+        if is_own_path(self.head.target):
+            self._own = True
+            if self._body_done:
+                self._enter(route)
+        elif route.access is Access.PUBLIC:
+            self._admit(route)
+        else:
+            self._check(route)
+
+    def _check(self, route: Route) -> None:
+        head = self.head
+        if head.preflight:
+            self.refuse(pages.no_preflight())
+            return
+        credentials = self._credentials()
+        if not credentials:
+            self._unknown()
+            return
+        own_origin = self._parts.addresses.pod_origin(self.host).encode()
+        if credentials[0].key is None and not is_own_will(head.circumstances, own_origin, told=self._parts.told):
+            self.refuse(pages.foreign())
+            return
+        for credential in credentials:
+            visitor = self._parts.gate.remembered(credential)
+            if visitor is not None:
+                self._judge(route, visitor, credential)
+                return
+        self._spawn(self._ask(credentials))
+
+    def _credentials(self) -> list[Credential]:
+        key = self.head.read.get(b"x-neuropod-key")
+        if key is not None:
+            return [Credential(key=key.decode("latin-1"))]
+        cookie = self.head.read.get(b"cookie", b"")
+        values = cookie_values(cookie, self._parts.cookies.gate_pass) if b"neuropod" in cookie else []
+        return [Credential(pass_value=value, host=self.host) for value in values[:_MOST_PASSES]]
+
+    async def _ask(self, credentials: list[Credential]) -> None:
+        for credential in credentials:
+            visitor = await self._parts.gate.visitor(credential)
+            if visitor is not None:
+                break
+        else:
+            self._unknown()
+            return
+        route = self._parts.table.get(self.host)
+        if route is None:
+            self.refuse(pages.unknown_host())
+        else:
+            self._route = route
+            self._judge(route, visitor, credential)
+
+    def _judge(self, route: Route, visitor: Visitor, credential: Credential) -> None:
+        if opens(route, visitor):
+            self.credential = credential
+            self._admit(route)
+        else:
+            self.refuse(pages.forbidden(route))
+
+    def _unknown(self) -> None:
+        read = self.head.read
+        if b"x-neuropod-key" not in read and wants_page(self.head.circumstances, read.get(b"accept", b"")):
+            self._spawn(self._hop())
+        else:
+            self.refuse(pages.unauthenticated())
+
+    async def _hop(self) -> None:
+        hop = await self._parts.gate.doorkeeper.begin(self.host, self.head.target.decode("latin-1"))
+        location = f"{self._parts.addresses.console_origin}/gate/continue?ref={hop.reference}"
+        self.answer(pages.redirect(location, (hop.set_cookie,)))
+
+    def _enter(self, route: Route) -> None:
+        self._spawn(self._entered(route))
+
+    async def _entered(self, route: Route) -> None:
+        body = b"".join(self._body)
+        self._body.clear()
+        found = await enter(self._parts.gate.doorkeeper, self._parts.addresses, route, self.head, body)
+        if isinstance(found, Situation):
+            self.refuse(found)
+        else:
+            self.answer(found)
+
+    # to the pod
+
+    def _admit(self, route: Route) -> None:
+        self.admitted = True
+        if route.incarnation is None:
+            self.refuse(pages.status_page(route))
+            return
+        try:
+            connector = self._parts.connectors.of(route, route.incarnation)
+        except RuntimeUnavailableError:
+            self.refuse(pages.unreachable(route))
+            return
+        self._connector = connector
+        idle = None
+        if not self.head.asks_upgrade:
+            idle = connector.take_idle(route.port, self._client.loop.time(), repeatable=self._repeatable)
+        if idle is not None:
+            self._use(idle)
+        else:
+            self._spawn(self._dial(route, connector))
+
+    @property
+    def _repeatable(self) -> bool:
+        return self.head.method in _REPEATABLE and not self.head.has_body
+
+    async def _dial(self, route: Route, connector: Connector) -> None:
+        try:
+            upstream = await connector.dial(route.port)
+        except (NotReadyError, ConnectionError):
+            self.refuse(pages.not_listening(route))
+        except RuntimeUnavailableError:
+            self.refuse(pages.unreachable(route))
+        except TimeoutError:
+            self.refuse(pages.too_slow(route))
+        except BusyError:
+            self.refuse(pages.busy(route))
+        else:
+            if self.disconnected or self.response_complete or upstream.closed:
+                upstream.close()
+                if upstream.closed and not self.disconnected:
+                    self.refuse(pages.not_listening(route))
+            else:
+                self._use(upstream)
+
+    def _use(self, upstream: Upstream) -> None:
+        head = self.head
+        self._upstream = upstream
+        upstream.begin(self, for_head=head.method == b"HEAD", may_upgrade=head.asks_upgrade)
+        peer, trusted = self._client.peer
+        upstream.transport.write(
+            forwarded_head(head, peer=peer, trusted_peer=trusted, scheme=self._parts.addresses.pods_scheme)
+        )
+        if head.has_body:
+            for data in self._body:
+                self._send(upstream, data)
+            if self._body_done:
+                self.body_ended()
+            elif not self._body and b"expect" in head.read and head.version == "1.1":
+                self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._body.clear()
+            self._client.go_on()
+        if self._client.write_paused:
+            self.client_paused(paused=True)
+
+    def body_received(self, data: bytes) -> None:
+        """Take a part of the request's body."""
+        self.moved_at = self._client.loop.time()
+        if self._upstream is not None:
+            self._send(self._upstream, data)
+        elif not self._head_sent and not self.disconnected:
+            self._body.append(data)
+            self._body_bytes += len(data)
+            if self._own and self._body_bytes > MOST_FORM_BYTES:
+                self.refuse(pages.bad_request(413, "the form is too large"))
+            elif self._body_bytes > _HELD_BYTES:
+                self._client.hold()
+
+    def _send(self, upstream: Upstream, data: bytes) -> None:
+        if self.head.chunked:
+            upstream.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            upstream.transport.write(data)
+
+    def body_ended(self) -> None:
+        """Take the end of the request."""
+        self._body_done = True
+        if self._upstream is not None:
+            if self.head.chunked:
+                self._upstream.transport.write(b"0\r\n\r\n")
+        elif self._own and self._route is not None and not self.response_complete:
+            self._enter(self._route)
+
+    def upstream_paused(self, *, paused: bool) -> None:
+        """Keep the client at the pod's pace."""
+        if paused:
+            self._client.hold()
+        else:
+            self._client.go_on()
+
+    # the way back
+
+    def client_paused(self, *, paused: bool) -> None:
+        """Keep the pod at the client's pace."""
+        upstream = self._upstream
+        if upstream is not None and paused != self._held_pod and not upstream.closed:
+            self._held_pod = paused
+            if paused:
+                upstream.transport.pause_reading()
+            else:
+                upstream.transport.resume_reading()
+
+    def answer_head(self, status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], framing: Framing) -> None:
+        """Pass the head of the pod's answer on, framed anew."""
+        lines = []
+        if framing.length is not None and status != 204:
+            lines.append(b"Content-Length: %d" % framing.length)
+        elif status not in {204, 304} and self.head.method != b"HEAD":
+            if self.head.version == "1.1":
+                self._answer_chunked = True
+                lines.append(b"Transfer-Encoding: chunked")
+            else:
+                self._answer_until_close = True
+                self.keep_alive = False
+        if not self._body_done:
+            self.keep_alive = False  # what is left of the request is not wanted any more
+        if not self.keep_alive:
+            lines.append(b"Connection: close")
+        self._head_sent = True
+        self.moved_at = self._client.loop.time()
+        self._client.transport.write(answered_head(status, phrase, headers, lines, private=self._private))
+
+    @property
+    def _private(self) -> bool:
+        return self._route is None or self._route.access is not Access.PUBLIC
+
+    def answer_body(self, data: bytes) -> None:
+        """Pass a part of the body on as it comes."""
+        self.moved_at = self._client.loop.time()
+        if self._answer_chunked:
+            self._client.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            self._client.transport.write(data)
+
+    def answer_end(self) -> None:
+        """Take the end of a complete answer."""
+        if self._answer_chunked:
+            self._client.transport.write(b"0\r\n\r\n")
+        self._done()
+
+    def answer_upgraded(self, headers: list[tuple[bytes, bytes]], rest: bytes) -> None:
+        """Join both sides: the pod accepted the WebSocket, from here on bytes are not looked at."""
+        upstream = self._upstream
+        asked = {name.lower(): value.strip().lower() for name, value in headers}
+        if upstream is None or asked.get(b"upgrade") != b"websocket":
+            self.abandon()
+            self.refuse(pages.bad_request(502, "the pod switched to a protocol that was not asked for"))
+            return
+        parts = self._parts
+        lines = [b"Connection: Upgrade", b"Upgrade: websocket"]
+        answer = answered_head(101, b"Switching Protocols", headers, lines, private=self._private)
+        self._upstream = None
+        self._head_sent = self.response_complete = True
+        parts.streams.discard(self)
+
+        def ended(splice: Splice) -> None:
+            parts.streams.discard(splice)
+            upstream.gone()
+
+        splice = Splice(self.host, self.credential, self._client.loop, ended)
+        parts.streams.add(splice)
+        pod = upstream.hand_over()
+        splice.join(self._client.leave(), pod, to_client=answer + rest)
+
+    def answer_broken(self, message: str, *, nothing_came: bool) -> None:
+        """Learn that the pod's side ended before its answer did."""
+        upstream, self._upstream = self._upstream, None
+        route = self._route
+        if self.response_complete or self.disconnected or route is None or upstream is None:
+            return
+        if self._head_sent:
+            self._break()
+        elif nothing_came and upstream.used and self._repeatable and not self._retried and self._connector is not None:
+            self._retried = True  # it was idle and closed before the request could reach anybody
+            self._spawn(self._dial(route, self._connector))
+        else:
+            self.refuse(pages.bad_gateway(route, message))
+
+    def _break(self) -> None:
+        """Cut the answer short, so that the client sees that it is not complete."""
+        self._parts.streams.discard(self)
+        self.disconnected = True
+        if self._answer_until_close:
+            self._client.transport.abort()  # an orderly end would look complete
+        else:
+            self._client.transport.close()
+
+    # answers of our own
+
+    def refuse(self, situation: Situation) -> None:
+        """Answer with a page or a problem."""
+        read = self.head.read
+        page = wants_page(self.head.circumstances, read.get(b"accept", b""))
+        self.answer(pages.answer_for(situation, page=page, console_origin=self._parts.addresses.console_origin))
+
+    def answer(self, answer: Answer) -> None:
+        """Send an answer that did not come from a pod."""
+        if self.disconnected or self._head_sent:
+            return
+        self._head_sent = True
+        if not self._body_done:
+            self.keep_alive = False
+        head = pages.answer_head(answer, () if self.keep_alive else ("Connection: close",))
+        self._client.transport.write(head if self.head.method == b"HEAD" else head + answer.body)
+        self._done()
+
+    def spoil(self, situation: Situation) -> None:
+        """End the pod's side of a request that turned out to be wrong on its way, and answer if that can still be."""
+        self.abandon()
+        if self._head_sent:
+            self._break()
+        else:
+            self.refuse(situation)
+
+    # ends
+
+    def _done(self) -> None:
+        self.response_complete = True
+        self._parts.streams.discard(self)
+        self._body.clear()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            if self._held_pod and not upstream.closed:
+                upstream.transport.resume_reading()
+            if not self._body_done:
+                upstream.abandon()
+        self._client.exchange_done(self)
+
+    def abandon(self) -> None:
+        """Give the pod's side up."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+
+    def client_lost(self) -> None:
+        """End what a client asked for that is gone."""
+        self.disconnected = True
+        self._parts.streams.discard(self)
+        self.abandon()
+
+    def cut(self) -> None:
+        """End it now, on both sides (streams.OpenStreams)."""
+        self.disconnected = True
+        self.abandon()
+        self._client.transport.abort()
+
+    # what has to be waited for
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._client.loop.create_task(self._guarded(coroutine))
+        self._parts.tasks.add(task)
+        task.add_done_callback(self._parts.tasks.discard)
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except DoorkeeperUnavailableError:
+            self.refuse(pages.no_doorkeeper())
+        except Exception:
+            log.exception("a request on a pod's host failed", host=self.host)
+            self.refuse(pages.bad_request(500, "a fault of Neuropod kept this from being answered"))
