@@ -41,7 +41,7 @@ def status_of(facts: PodFacts, now: datetime) -> Shown:
             Reason.NO_SERVER,
             "No server is connected to the machine or cluster that this pod belongs to; "
             "it is left as it is until one is.",
-            since=current.last_seen_at if current is not None else None,
+            since=(current and current.last_seen_at) or facts.want_at,
         )
     if current is not None and current.open:
         return _during_run(facts, current)
@@ -74,7 +74,8 @@ def _during_run(facts: PodFacts, current: IncarnationFacts) -> Shown:
         return Shown(Status.STOPPING, Reason.REVISION, message, since=current.stop_sent_at or facts.want_at)
     if current.stop_sent_at is not None or current.phase is Phase.STOPPING:
         reason = current.stop_reason or current.reason
-        return Shown(Status.STOPPING, reason, _stopping_because(facts, reason), since=current.stop_sent_at)
+        since = current.stop_sent_at or current.last_seen_at or current.opened_at
+        return Shown(Status.STOPPING, reason, _stopping_because(facts, reason), since=since)
     if current.phase is Phase.READY:
         return Shown(Status.RUNNING, Reason.READY, "Running.", since=current.ready_at or current.started_at)
     if facts.failures >= _STILL_FAILING:

@@ -1,0 +1,51 @@
+"""What fits on a runtime: nothing is promised twice, and each device goes to one pod."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuropod.pods.room import Need, Taken, free_devices, need_of, shortage
+from neuropod.runtimes.contract import Capacity, Device
+from neuropod.words import Reason
+
+GPUS = (Device("gpu-a", "NVIDIA RTX 4090"), Device("gpu-b", "RTX 4070"), Device("gpu-c", "rtx 4090"))
+MACHINE = Capacity(cpu_cores=8, memory_bytes=100, disk_bytes=1000, devices=GPUS)
+SMALL = Need(cpu_cores=2, memory_bytes=10, disk_bytes=100)
+GPU = Need(cpu_cores=1, memory_bytes=1, disk_bytes=1, gpus=1, model_pattern="(?:NVIDIA )?RTX 4090")
+
+
+def test_what_fits_exactly_fits():
+    assert shortage(SMALL, MACHINE, Taken(cpu_cores=6, memory_bytes=90, disk_bytes=900)) is None
+
+
+def test_each_amount_is_looked_at():
+    assert shortage(SMALL, MACHINE, Taken(cpu_cores=7)) is Reason.NO_CAPACITY
+    assert shortage(SMALL, MACHINE, Taken(memory_bytes=91)) is Reason.NO_CAPACITY
+    assert shortage(SMALL, MACHINE, Taken(disk_bytes=901)) is Reason.NO_CAPACITY
+
+
+def test_devices_of_the_type_that_are_free_can_be_had():
+    assert free_devices(GPU, MACHINE, Taken()) == ["gpu-a", "gpu-c"]
+    assert free_devices(GPU, MACHINE, Taken(devices=frozenset({"gpu-a"}))) == ["gpu-c"]
+
+
+def test_without_enough_devices_it_is_the_gpu_that_is_missing():
+    taken = Taken(cpu_cores=8, devices=frozenset({"gpu-a", "gpu-c"}))
+
+    assert shortage(GPU, MACHINE, taken) is Reason.NO_GPU
+
+
+def test_a_type_that_the_catalogue_no_longer_has_fits_no_device():
+    need = need_of(cpu_cores=1, memory_gb=1, container_disk_gb=1, gpus=1, patterns={}, gpu_type="gone")
+
+    assert free_devices(need, MACHINE, Taken()) == []
+
+
+@given(st.lists(st.integers(1, 4), max_size=30))
+def test_however_pods_come_the_sum_never_exceeds_the_machine(sizes: list[int]):
+    taken = Taken()
+    for size in sizes:
+        need = Need(cpu_cores=size, memory_bytes=size, disk_bytes=size)
+        if shortage(need, MACHINE, taken) is None:
+            taken = Taken(taken.cpu_cores + size, taken.memory_bytes + size, taken.disk_bytes + size)
+
+    assert taken.cpu_cores <= MACHINE.cpu_cores
