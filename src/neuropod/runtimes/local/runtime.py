@@ -225,10 +225,11 @@ class LocalRuntime:
         if incarnation in standing:
             if self._look(pod, incarnation) is not None:
                 return
-        elif standing:
-            raise WorkloadRejectedError(
-                f"Incarnation {standing[0]} of this pod is still there.", reason=Reason.PLACE_OCCUPIED
-            )
+        for other in standing:
+            if other != incarnation and not self._take_away_unstarted(pod, other):
+                raise WorkloadRejectedError(
+                    f"Incarnation {other} of this pod is still there.", reason=Reason.PLACE_OCCUPIED
+                )
         as_root = opened.ground.mode == "root"
         uid = self._owners.uid_of(workload.owner) if as_root else os.getuid()
         plan = plan_of(
@@ -238,6 +239,18 @@ class LocalRuntime:
         for old in log.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):
             cleaning.delete_log(old)
         self._starter.start(plan, {name: secret.reveal() for name, secret in workload.env.items()})
+
+    def _take_away_unstarted(self, pod: str, incarnation: int) -> bool:
+        """Take away what a server left that died before the shim had its plan; False when more than that is there."""
+        directory = self._directories.state_dir(pod, incarnation)
+        try:
+            state = read_state(directory)
+        except ValueError:
+            return False
+        if state is not None and (state.taken or not self._is_ours(state) or self._look(pod, incarnation) is not None):
+            return False
+        self._directories.take_away(directory)
+        return True
 
     async def stop(self, workload_id: WorkloadId, *, grace_seconds: int, reason: Reason) -> None:  # noqa: ARG002
         """Pass the wish on; the caller counts the grace."""

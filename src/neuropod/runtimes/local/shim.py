@@ -144,6 +144,9 @@ class Shim:
         self._hello = spawn.hear_hello(started.channel)
         if self._hello is None:
             return  # the sandbox did not start; its end comes next
+        if self._end_reason is not None:
+            self._kill_all()  # it was ended while it started
+            return
         if self.plan.mode == "root" and self._hello.uid != self.plan.uid:
             self._end_reason = "internal"
             self._set(message="The sandbox did not drop its privileges.")

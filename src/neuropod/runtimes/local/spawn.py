@@ -124,7 +124,8 @@ def hear_hello(channel: socket.socket) -> Hello | None:
     for level, kind, raw in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid, uid, _ = _CREDENTIALS.unpack(raw[: _CREDENTIALS.size])
-            return Hello(ProcessId.of(pid), os.pidfd_open(pid), uid)
+            with suppress(ProcessLookupError):  # killed meanwhile
+                return Hello(ProcessId.of(pid), os.pidfd_open(pid), uid)
     return None
 
 
@@ -138,7 +139,8 @@ def give_order(
 ) -> None:
     """Send the launcher what to become. Small orders fit the buffer; the launcher reads large ones as they come."""
     channel.settimeout(10)
-    channel.sendall(launcher.encode_order(command, env, cwd, venv or ("", "", "")))
+    with suppress(ConnectionError):  # killed meanwhile: its end comes next
+        channel.sendall(launcher.encode_order(command, env, cwd, venv or ("", "", "")))
     channel.setblocking(False)
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 
 from neuropod.runtimes.local import linux, shim
 
@@ -27,6 +28,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no shim of ours stays a zombie
     gc.freeze()
+    with suppress(ConnectionError):  # the server was killed in the middle of something
+        _serve(requests)
+
+
+def _serve(requests: socket.socket) -> None:
     while True:
         name, fds = _receive(requests)
         if len(fds) != _FDS:
