@@ -51,7 +51,7 @@ from neuropod.pods.room import Need, free_devices, shortage
 from neuropod.pods.status import status_of
 from neuropod.pods.store import newest_incarnations, pod_facts
 from neuropod.runtimes.contract import Capacity, Seen
-from neuropod.words import Reason, Want
+from neuropod.words import JupyterMode, Reason, Want
 
 _MAX_ERROR_CHARACTERS = 2000
 
@@ -65,6 +65,7 @@ class Lease:
     pod_name: str
     token: str
     generation: int
+    jupyter: JupyterMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,14 @@ async def claim_pods(
     rooms = await rooms_of(session, may_open, capacities)
     return [
         Claimed(
-            Lease(PodId(row.id), UserId(row.owner_id), row.name, row.lease_token or "", row.generation),
+            Lease(
+                PodId(row.id),
+                UserId(row.owner_id),
+                row.name,
+                row.lease_token or "",
+                row.generation,
+                JupyterMode(row.jupyter),
+            ),
             pod_facts(row, incarnations.get(PodId(row.id)), policy=policy, room=rooms.get(PodId(row.id))),
         )
         for row in rows

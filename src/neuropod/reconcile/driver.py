@@ -1,0 +1,107 @@
+"""Runs loops: a turn, then sleep until a nudge or until the loop asked to be woken. Knows no domain.
+
+Built by server.py with the loops. After each turn the board and the metrics hear how it went. A turn that raises takes
+the server down loudly: a loop takes care of bad rows itself, so what reaches the driver is a defect or a lost database,
+and a supervisor's restart is the same pass as any other start.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from neuropod.db.engine import Database, Topic
+from neuropod.kit.clock import Clock
+from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.kit.wakeups import Wakeup
+from neuropod.observability.health import Board
+from neuropod.observability.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_GOOD_EXTRA_SECONDS = 60.0  # how much later than announced a loop may report before it counts as hanging
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn did, for operators, and when the next one is due without a nudge."""
+
+    again_in_seconds: float
+    report: Mapping[str, object] = field(default_factory=dict)
+    ok: bool = True
+    message: str = ""
+
+
+class Loop(Protocol):
+    """One loop."""
+
+    name: str
+    topics: frozenset[Topic]  # commits that nudge it
+    wakeup: Wakeup  # its own nudges: watches, workers that became free
+
+    async def turn(self) -> Turn:
+        """Do what is due now."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what is under way, with its records, and let go."""
+        ...
+
+
+class Driver:
+    """Runs loops until it is closed."""
+
+    def __init__(
+        self,
+        loops: Sequence[Loop],
+        *,
+        database: Database,
+        board: Board,
+        metrics: Metrics,
+        clock: Clock,
+        on_failure: FailureHook,
+    ) -> None:
+        self._loops = loops
+        self._board = board
+        self._clock = clock
+        self._tasks = TaskSet(on_failure)
+        self._seconds = metrics.histogram("loop_turn_seconds", "Duration of a loop's turn", ["loop"])
+        database.listen(self._heard)
+
+    def start(self) -> None:
+        """Start every loop with a first turn."""
+        for loop in self._loops:
+            self._board.expect(loop.name)
+            self._tasks.start(self._drive(loop), name=f"loop {loop.name}")
+
+    def _heard(self, topics: frozenset[Topic]) -> None:
+        for loop in self._loops:
+            if topics & loop.topics:
+                loop.wakeup.nudge()
+
+    async def _drive(self, loop: Loop) -> None:
+        cause = "start"
+        while True:
+            began = self._clock.monotonic()
+            turn = await loop.turn()
+            seconds = self._clock.monotonic() - began
+            self._seconds.labels(loop.name).observe(seconds)
+            self._board.report(
+                loop.name,
+                ok=turn.ok,
+                message=turn.message,
+                good_seconds=turn.again_in_seconds + _GOOD_EXTRA_SECONDS,
+                cause=cause,
+                seconds=round(seconds, 4),
+                **turn.report,
+            )
+            cause = "nudge" if await loop.wakeup.sleep(turn.again_in_seconds) else "period"
+
+    async def aclose(self) -> None:
+        """Take no new turn, then let each loop finish what is under way."""
+        await self._tasks.aclose()
+        async with AsyncExitStack() as stack:
+            for loop in self._loops:
+                stack.push_async_callback(loop.aclose)

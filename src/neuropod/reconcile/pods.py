@@ -1,0 +1,147 @@
+"""The pods loop: claims due pods in batches and works on several at once; each one's pass is `passes.Pass`.
+
+A turn claims what its workers have room for. It is woken by commits that made a pod due (Topic.PODS), by what runtimes
+tell (`watch`; such a nudge writes nothing, it only lets the next claim take the pod), by workers that became free, and
+when the next pod falls due. Behind all nudges stands the resync loop.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import structlog
+
+from neuropod.db.engine import Topic
+from neuropod.ids import PodId, RuntimeId
+from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.kit.wakeups import Wakeup
+from neuropod.pods.resync.store import next_due_at
+from neuropod.pods.runs.store import Claimed, claim_pods
+from neuropod.reconcile.driver import Turn
+from neuropod.reconcile.passes import Pass
+from neuropod.reconcile.world import World
+from neuropod.runtimes.contract import Capacity, Runtime, RuntimeUnavailableError
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_SLEEP_SECONDS = 3600.0
+_WATCH_AGAIN_SECONDS = 1.0
+_CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
+
+
+class PodsLoop:
+    """Implements driver.Loop."""
+
+    name = "pods"
+    topics = frozenset({Topic.PODS})
+
+    def __init__(self, world: World, on_failure: FailureHook) -> None:
+        self.wakeup = Wakeup()
+        self._world = world
+        self._watches = TaskSet(on_failure)
+        self._workers = TaskSet(on_failure)
+        self._busy: dict[PodId, asyncio.Task[None]] = {}
+        self._nudged: set[PodId] = set()
+        self._capacities: dict[RuntimeId, Capacity] = {}
+        self._capacities_at: datetime | None = None
+        self._passes = world.metrics.counter("pod_passes", "Passes of the pods loop")
+
+    async def turn(self) -> Turn:
+        if not self._world.runtimes:
+            return Turn(_LONGEST_SLEEP_SECONDS, ok=False, message="no runtime is open")
+        if self._capacities_at is None:
+            self._start_watches()
+        await self._look_at_capacities()
+        claimed_in_all = 0
+        while room := self._world.settings.workers - len(self._busy):
+            claimed = await self._claim(min(room, self._world.settings.batch))
+            if not claimed:
+                break
+            claimed_in_all += len(claimed)
+        report = {"claimed": claimed_in_all, "busy": len(self._busy)}
+        if len(self._busy) >= self._world.settings.workers:
+            return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
+        return Turn(await self._seconds_to_next(), report)
+
+    async def _claim(self, limit: int) -> list[Claimed]:
+        nudged = self._nudged - self._busy.keys()
+        if not nudged and await self._seconds_to_next() > 0:
+            return []  # a claim of nothing would be a write for nothing
+        world = self._world
+        now = world.clock.now()
+        async with world.database.write() as session:
+            claimed = list(
+                await claim_pods(
+                    session,
+                    capacities=self._capacities,
+                    nudged=nudged,
+                    policy=world.pods.policy,
+                    now=now,
+                    lease_seconds=world.settings.lease_seconds,
+                    limit=limit,
+                )
+            )
+        if len(claimed) < limit:
+            self._nudged -= nudged  # what was not claimed is closed, or another server's to look at
+        lease_until = now + timedelta(seconds=world.settings.lease_seconds)
+        for pod in claimed:
+            self._nudged.discard(pod.lease.pod_id)
+            self._work_on(pod, lease_until)
+        return claimed
+
+    def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
+        pod_id = claimed.lease.pod_id
+        runtime = self._world.runtimes[claimed.facts.runtime_id]
+        task = self._workers.start(
+            Pass(self._world, runtime, claimed, lease_until=lease_until).run(), name=f"pass of {pod_id}"
+        )
+        self._busy[pod_id] = task
+        self._passes.inc()
+
+        def free(_: asyncio.Task[None]) -> None:
+            self._busy.pop(pod_id, None)
+            self.wakeup.nudge()
+
+        task.add_done_callback(free)
+
+    async def _seconds_to_next(self) -> float:
+        async with self._world.database.read() as session:
+            at = await next_due_at(session, self._capacities.keys())
+        if at is None:
+            return _LONGEST_SLEEP_SECONDS
+        return min(max(0.0, (at - self._world.clock.now()).total_seconds()), _LONGEST_SLEEP_SECONDS)
+
+    # ---- what runtimes tell
+
+    def _start_watches(self) -> None:
+        for runtime in self._world.runtimes.values():
+            self._watches.start(self._watch(runtime), name=f"watch of {runtime.id}")
+
+    async def _watch(self, runtime: Runtime) -> None:
+        while True:
+            try:
+                async for pod_id in runtime.watch():
+                    self._nudged.add(pod_id)
+                    self.wakeup.nudge()
+            except RuntimeUnavailableError as error:
+                log.info("a watch ended", runtime=runtime.id, error=str(error))
+            await self._world.clock.sleep(_WATCH_AGAIN_SECONDS)
+
+    async def _look_at_capacities(self) -> None:
+        """Know roughly what there is, so that a pod without room need not be opened to find out."""
+        now = self._world.clock.now()
+        if self._capacities_at is not None and (now - self._capacities_at).total_seconds() < _CAPACITY_SECONDS:
+            return
+        self._capacities_at = now
+        for runtime_id, runtime in self._world.runtimes.items():
+            try:
+                async with asyncio.timeout(self._world.settings.lease_seconds * 0.45):
+                    self._capacities[runtime_id] = await runtime.capacity()
+            except (RuntimeUnavailableError, TimeoutError) as error:
+                log.info("a runtime does not tell its capacity", runtime=runtime_id, error=str(error))
+                self._capacities.setdefault(runtime_id, Capacity(0, 0, 0))
+
+    async def aclose(self) -> None:
+        await self._watches.aclose()
+        if self._busy:
+            await asyncio.wait(list(self._busy.values()), timeout=self._world.settings.lease_seconds / 2)
+        await self._workers.aclose()

@@ -1,0 +1,183 @@
+"""The fake's world: what "runs" in it, how it behaves, and what goes wrong. It outlives every FakeRuntime on it.
+
+A workload costs a small object and no task: its phase follows from its times and the clock when somebody looks. Only a
+script with delays starts a timer, which nudges the watchers when there is something to see.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from neuropod.ids import PodId
+from neuropod.kit.clock import Clock
+from neuropod.runtimes.contract import Capacity, Device, Phase, Progress, Seen, Workload, WorkloadId
+from neuropod.words import Reason
+
+_SIGTERM_CODE = 143
+_SIGKILL_CODE = 137
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How a workload behaves, in seconds after it was asked for."""
+
+    prepare_seconds: float = 0.0  # pending: preparing
+    ready_seconds: float | None = 0.0  # after its process runs; None: never ready
+    exit_seconds: float | None = None  # after its process runs; None: runs until it is stopped
+    exit_code: int = 0
+    exit_reason: Reason | None = None  # default: exited or crashed, by the code
+    stop_seconds: float | None = 0.0  # from SIGTERM to its end; None: it ignores SIGTERM
+    reject: str | None = None  # the runtime rejects it with this sentence
+    prints: tuple[str, ...] = ()  # lines of its log
+
+
+@dataclass(slots=True)
+class Standing:
+    """A workload that stands in the world."""
+
+    workload: Workload
+    script: Script
+    identity: str
+    asked_at: datetime
+    lines: list[str] = field(default_factory=list)
+    stop_at: datetime | None = None
+    end_reason: Reason | None = None
+    ended: tuple[datetime, int, Reason] | None = None  # time, exit code, reason
+
+    @property
+    def started_at(self) -> datetime:
+        """When its process runs."""
+        return self.asked_at + timedelta(seconds=self.script.prepare_seconds)
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """When it is ready, if ever."""
+        seconds = self.script.ready_seconds
+        return None if seconds is None else self.started_at + timedelta(seconds=seconds)
+
+    def settle(self, now: datetime) -> None:
+        """Let it have ended if its time has come."""
+        if self.ended is not None:
+            return
+        ends = []
+        if self.script.exit_seconds is not None:
+            code = self.script.exit_code
+            reason = self.script.exit_reason or (Reason.CRASHED if code else Reason.EXITED)
+            ends.append((self.started_at + timedelta(seconds=self.script.exit_seconds), code, reason))
+        if self.stop_at is not None and self.script.stop_seconds is not None:
+            reason = self.end_reason or Reason.REQUESTED
+            ends.append((self.stop_at + timedelta(seconds=self.script.stop_seconds), _SIGTERM_CODE, reason))
+        if ends and min(ends)[0] <= now:
+            self.ended = min(ends)
+
+    def kill(self, now: datetime, reason: Reason) -> None:
+        """End it now."""
+        self.settle(now)
+        if self.ended is None:
+            self.ended = (now, _SIGKILL_CODE, self.end_reason or reason)
+
+    def seen(self, now: datetime) -> Seen:
+        """Return what a look shows."""
+        self.settle(now)
+        began = self.started_at if self.started_at <= now else None
+        ready = self.ready_at if self.ready_at is not None and self.ready_at <= now else None
+        seen = Seen(self.workload.id, self.identity, Phase.PENDING, Reason.NOT_READY, started_at=began, ready_at=ready)
+        if self.ended is not None:
+            at, code, reason = self.ended
+            return replace(
+                seen,
+                phase=Phase.EXITED,
+                reason=reason,
+                exit_code=code if began is not None else None,
+                ready_at=ready if ready is not None and ready <= at else None,
+                stopping_at=self.stop_at,
+                finished_at=at,
+            )
+        if self.stop_at is not None:
+            return replace(
+                seen, phase=Phase.STOPPING, reason=self.end_reason or Reason.REQUESTED, stopping_at=self.stop_at
+            )
+        if began is None:
+            return replace(seen, reason=Reason.PREPARING, progress=Progress("packages", 0, 1, "packages"))
+        return seen if ready is None else replace(seen, phase=Phase.READY, reason=Reason.READY)
+
+
+class FakeWorld:
+    """Everything that stands, by workload; scripts by pod name; faults by a hook."""
+
+    def __init__(self, clock: Clock, *, cpu_cores: int = 100_000, devices: tuple[Device, ...] = ()) -> None:
+        self.clock = clock
+        self.standing: dict[WorkloadId, Standing] = {}
+        self.kept_lines: dict[WorkloadId, list[str]] = {}  # of removed incarnations
+        self.scripts: dict[str, Script] = {}
+        self.default_script = Script()
+        self.capacity = Capacity(cpu_cores, 10**15, 10**16, devices)
+        self.before: Callable[[str], Awaitable[None]] | None = None  # raises or waits before an effect
+        self.after: Callable[[str], Awaitable[None]] | None = None  # the effect is done, the answer is lost
+        self.changed = asyncio.Event()  # replaced at each change: wakes followers of logs
+        self.highest: dict[PodId, int] = {}  # the highest incarnation ever asked for, for the tests' claims
+        self._identities = 0
+        self._watchers: set[asyncio.Queue[PodId]] = set()
+        self._timers: set[asyncio.Task[None]] = set()
+
+    def place(self, workload: Workload) -> None:
+        """Let a workload stand."""
+        script = self.scripts.get(workload.pod_name, self.default_script)
+        self._identities += 1
+        standing = Standing(workload, script, f"fake-{self._identities}", self.clock.now(), list(script.prints))
+        self.standing[workload.id] = standing
+        self.highest[workload.id.pod] = max(self.highest.get(workload.id.pod, 0), workload.id.incarnation)
+        moments = {script.prepare_seconds}
+        if script.ready_seconds is not None:
+            moments.add(script.prepare_seconds + script.ready_seconds)
+        if script.exit_seconds is not None:
+            moments.add(script.prepare_seconds + script.exit_seconds)
+        for seconds in moments:
+            self.nudge_after(seconds, workload.id.pod)
+
+    def print(self, workload_id: WorkloadId, line: str) -> None:
+        """Let a workload write a line."""
+        self.standing[workload_id].lines.append(line)
+        self.wake_followers()
+
+    def wake_followers(self) -> None:
+        """Let followers of logs look again."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def nudge(self, pod: PodId) -> None:
+        """Tell the watchers."""
+        self.wake_followers()
+        for queue in self._watchers:
+            queue.put_nowait(pod)
+
+    def nudge_after(self, seconds: float, pod: PodId) -> None:
+        """Tell the watchers later; at once when it is now."""
+        if seconds <= 0:
+            self.nudge(pod)
+            return
+
+        async def later() -> None:
+            await self.clock.sleep(seconds)
+            self.nudge(pod)
+
+        timer = asyncio.get_running_loop().create_task(later())
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
+    def watch(self) -> asyncio.Queue[PodId]:
+        """Return a queue that gets every nudge from now on; give it back with `unwatch`."""
+        queue: asyncio.Queue[PodId] = asyncio.Queue()
+        self._watchers.add(queue)
+        return queue
+
+    def unwatch(self, queue: asyncio.Queue[PodId]) -> None:
+        """Stop filling the queue."""
+        self._watchers.discard(queue)
+
+    async def aclose(self) -> None:
+        """End the timers."""
+        for timer in list(self._timers):
+            timer.cancel()
+        await asyncio.gather(*self._timers, return_exceptions=True)
