@@ -69,6 +69,7 @@ class Pass:
         self._runtime = runtime
         self._claimed: Claimed | None = claimed  # None: given back, or taken over by another worker
         self._begun = claimed
+        self.rested_at: Seen | None = None  # what the pass saw last, when it came to rest on that
         self._lease_until = lease_until
         self._verb_seconds = world.settings.lease_seconds * 0.45  # under half of it, whatever happens before
 
@@ -167,6 +168,7 @@ class Pass:
     async def _rest(self, claimed: Claimed, seen: Seen | None, step: Rest) -> None:
         await self._keep_log_token(claimed, seen)
         await self._record(claimed, seen, due_at=step.until, step=step)
+        self.rested_at = seen
 
     async def _forget(self, claimed: Claimed) -> None:
         await self._verb(self._runtime.forget(self._id(0)))

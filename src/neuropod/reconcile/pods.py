@@ -1,8 +1,8 @@
 """The pods loop: claims due pods in batches and works on several at once; each one's pass is `passes.Pass`.
 
 A turn claims what its workers have room for. It is woken by commits that made a pod due (Topic.PODS), by what runtimes
-tell (`watch`; such a nudge writes nothing, it only lets the next claim take the pod), by workers that became free, and
-when the next pod falls due. Behind all nudges stands the resync loop.
+tell (`watch`), by workers that became free, and when the next pod falls due. A runtime's nudge writes nothing: the pod
+is looked at again, and only if something is new does the next claim take it. Behind all nudges stands the resync loop.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from neuropod.pods.runs.store import Claimed, claim_pods
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.passes import Pass
 from neuropod.reconcile.world import World
-from neuropod.runtimes.contract import Capacity, Runtime, RuntimeUnavailableError
+from neuropod.runtimes.contract import Capacity, Phase, Runtime, RuntimeUnavailableError, Seen
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,8 @@ class PodsLoop:
         self._watches = TaskSet(on_failure)
         self._workers = TaskSet(on_failure)
         self._busy: dict[PodId, asyncio.Task[None]] = {}
-        self._nudged: set[PodId] = set()
+        self._nudged: dict[PodId, Runtime] = {}
+        self._rested: dict[PodId, Seen] = {}  # what the last pass of an open incarnation rested on
         self._capacities: dict[RuntimeId, Capacity] = {}
         self._capacities_at: datetime | None = None
         self._passes = world.metrics.counter("pod_passes", "Passes of the pods loop")
@@ -63,7 +64,7 @@ class PodsLoop:
         return Turn(await self._seconds_to_next(), report)
 
     async def _claim(self, limit: int) -> list[Claimed]:
-        nudged = self._nudged - self._busy.keys()
+        nudged = await self._with_news()
         if not nudged and await self._seconds_to_next() > 0:
             return []  # a claim of nothing would be a write for nothing
         world = self._world
@@ -81,27 +82,50 @@ class PodsLoop:
                 )
             )
         if len(claimed) < limit:
-            self._nudged -= nudged  # what was not claimed is closed, or another server's to look at
+            for pod_id in nudged:  # what was not claimed is closed, or another server's to look at
+                self._nudged.pop(pod_id, None)
         lease_until = now + timedelta(seconds=world.settings.lease_seconds)
-        for pod in claimed:
-            self._nudged.discard(pod.lease.pod_id)
+        for pod in sorted(claimed, key=lambda pod: pod.facts.requested_at):  # who asked first is opened first
+            self._nudged.pop(pod.lease.pod_id, None)
+            self._rested.pop(pod.lease.pod_id, None)
             self._work_on(pod, lease_until)
         return claimed
 
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id
         runtime = self._world.runtimes[claimed.facts.runtime_id]
-        task = self._workers.start(
-            Pass(self._world, runtime, claimed, lease_until=lease_until).run(), name=f"pass of {pod_id}"
-        )
+        work = Pass(self._world, runtime, claimed, lease_until=lease_until)
+        task = self._workers.start(work.run(), name=f"pass of {pod_id}")
         self._busy[pod_id] = task
         self._passes.inc()
 
         def free(_: asyncio.Task[None]) -> None:
             self._busy.pop(pod_id, None)
+            if (seen := work.rested_at) is not None and seen.phase is not Phase.EXITED:
+                self._rested[pod_id] = seen
             self.wakeup.nudge()
 
         task.add_done_callback(free)
+
+    async def _with_news(self) -> set[PodId]:
+        """Return the nudged pods that no worker is at and that are not as their last pass left them."""
+        news = set()
+        for pod_id, runtime in list(self._nudged.items()):
+            if pod_id in self._busy:
+                continue  # looked at when its worker is free
+            rested = self._rested.get(pod_id)
+            if rested is not None and await self._is_still(runtime, rested):
+                self._nudged.pop(pod_id, None)
+            else:
+                news.add(pod_id)
+        return news
+
+    async def _is_still(self, runtime: Runtime, rested: Seen) -> bool:
+        try:
+            async with asyncio.timeout(self._world.settings.lease_seconds * 0.45):
+                return await runtime.observe(rested.id) == rested
+        except (RuntimeUnavailableError, TimeoutError):
+            return False  # the pass that follows says so
 
     async def _seconds_to_next(self) -> float:
         async with self._world.database.read() as session:
@@ -120,7 +144,7 @@ class PodsLoop:
         while True:
             try:
                 async for pod_id in runtime.watch():
-                    self._nudged.add(pod_id)
+                    self._nudged[pod_id] = runtime
                     self.wakeup.nudge()
             except RuntimeUnavailableError as error:
                 log.info("a watch ended", runtime=runtime.id, error=str(error))
