@@ -52,8 +52,8 @@ class Loop:
         self._selector.register(fd, events, callback)
 
     def remove(self, fd: int) -> None:
-        """Watch `fd` no more; call it before closing. May be repeated."""
-        if fd in self._selector.get_map():
+        """Watch `fd` no more; call it before closing. May be repeated; -1 (a closed socket's) is nothing."""
+        if fd >= 0 and fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:

@@ -222,9 +222,8 @@ class LocalRuntime:
         """Start the shim where none was started; runs in a thread, under the pod's lock."""
         pod, incarnation = workload.id.pod, workload.id.incarnation
         standing = self._directories.incarnations(pod)
-        if incarnation in standing:
-            if self._look(pod, incarnation) is not None:
-                return
+        if incarnation in standing and self._look(pod, incarnation) is not None:
+            return
         for other in standing:
             if other != incarnation and not self._take_away_unstarted(pod, other):
                 raise WorkloadRejectedError(

@@ -61,7 +61,7 @@ class Shim:
         self._measuring: Worker | None = None
         self._started: spawn.Started | None = None
         self._hello: spawn.Hello | None = None
-        self._outcome_heard = False
+        self._outcome_due = False  # the order was given, and what became of it was not heard yet
         self._output: Output | None = None
         self._probe: Probe | None = None
         self._timers: list[Timer] = []
@@ -157,11 +157,12 @@ class Shim:
         venv = None if start.venv is None else (self._resources.podvenv_module, *start.venv)
         spawn.give_order(started.channel, command=start.command, env=start.env, cwd=start.cwd, venv=venv)
         self._secrets = {}
+        self._outcome_due = True
         self._loop.add_reader(started.channel.fileno(), self._heard_outcome)
 
     def _heard_outcome(self) -> None:
         started = self._required_started()
-        self._outcome_heard = True
+        self._outcome_due = False
         self._loop.remove(started.channel.fileno())
         failure = spawn.hear_outcome(started.channel)
         started.channel.close()
@@ -280,8 +281,10 @@ class Shim:
     def _main_ended(self) -> None:
         started = self._required_started()
         ended_at = time.time()
-        if self._hello is not None and not self._outcome_heard:
+        if self._outcome_due:
             self._heard_outcome()  # a command so short that its end came in the same moment
+        self._loop.remove(started.channel.fileno())
+        started.channel.close()
         self._loop.remove(started.pidfd)
         _, status = os.waitpid(started.pid, 0)
         os.close(started.pidfd)
