@@ -35,6 +35,7 @@ _PREFIX_LENGTH = 10
 _CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # no vowels: no words; no look-alikes (RFC 8628 §6.1)
 _OPEN_PER_ADDRESS = 10
 _OPEN_IN_ALL = 500
+_GONE = "this request is unknown, used or too old; start again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,21 +204,29 @@ class Keys:
             raise NotFoundError("no program waits with this code; start it again")
         return row
 
+    async def _of_program(self, session: ReadSession, request_id: str, secret: str) -> KeyRequestRow:
+        row = await session.get(KeyRequestRow, request_id)
+        known = row is not None and hmac.compare_digest(row.secret_hash, token_hash(secret))
+        if row is None or not known or row.expires_at <= self._clock.now() or row.claimed_at is not None:
+            raise NotFoundError(_GONE)
+        return row
+
+    async def still_waits(self, session: ReadSession, request_id: str, secret: str) -> bool:
+        """Tell whether nobody has decided yet: what a program hears most of the time. Raises NotFoundError."""
+        row = await self._of_program(session, request_id, secret)
+        return row.confirmed_by is None and row.refused_at is None
+
     async def claim(self, session: Session, request_id: str, secret: str) -> Claimed:
         """Tell the program how its request stands; once confirmed it gets its key, once. Raises NotFoundError."""
-        gone = NotFoundError("this request is unknown, used or too old")
-        row = await session.get(KeyRequestRow, request_id)
-        if row is None or not hmac.compare_digest(row.secret_hash, token_hash(secret)):
-            raise gone
+        row = await self._of_program(session, request_id, secret)
         if row.refused_at is not None:
             return Claimed("refused")
-        if row.expires_at <= self._clock.now() or row.claimed_at is not None:
-            raise gone
         if row.confirmed_by is None:
             return Claimed("waiting")
         user = await session.get(UserRow, row.confirmed_by)
-        if user is None or not user.active or not await store.claim_key_request(session, row.id, now=self._clock.now()):
-            raise gone
+        claimed = await store.claim_key_request(session, row.id, now=self._clock.now())
+        if user is None or not user.active or not claimed:
+            raise NotFoundError(_GONE)
         scopes = frozenset(Scope(scope) for scope in row.scopes)
         if user.role != Role.ADMIN:
             scopes -= {Scope.ADMIN}

@@ -102,6 +102,10 @@ class Port(Answer):
     """Its address. For Jupyter signed in, ask for a link (`POST …/link`)."""
 
 
+class PortPage(Page[Port]):
+    """The list of a pod's ports."""
+
+
 class PortLink(Answer):
     """A link that opens a port; for Jupyter it signs in. Not to be shared."""
 

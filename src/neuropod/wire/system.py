@@ -1,6 +1,7 @@
 """The server itself: what runs here, and for administrators how it is."""
 
 from datetime import datetime
+from typing import Any
 
 from neuropod.wire.shapes import Answer
 
@@ -21,6 +22,7 @@ class RuntimeCapacity(Answer):
     memory_bytes: int
     memory_bytes_taken: int
     disk_bytes: int
+    disk_bytes_taken: int
     devices: int
     devices_taken: int
 
@@ -43,9 +45,15 @@ class Part(Answer):
 
     name: str
     ok: bool
+    needed: bool
+    """Whether the server is not ready without it."""
+
     message: str
     at: datetime | None
     """When it reported last."""
+
+    details: dict[str, Any]
+    """For operators: reason and duration of the last pass, its counts."""
 
 
 class System(Answer):

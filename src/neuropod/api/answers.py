@@ -1,0 +1,119 @@
+"""Rows and views as the wire has them: the one place per noun where an answer is filled."""
+
+from neuropod.accounts.keys import NewKey
+from neuropod.accounts.records import ApiKeyRow
+from neuropod.accounts.service import SignedIn
+from neuropod.db.events import EventRow
+from neuropod.kit.money import Micros, decimal_text
+from neuropod.pods.records import IncarnationRow
+from neuropod.pods.views import PodView, PortView
+from neuropod.settings import Addresses
+from neuropod.templates.snapshot import TemplateSnapshot
+from neuropod.wire.accounts import ApiKey, ApiKeyCreated, Me
+from neuropod.wire.events import Event
+from neuropod.wire.pods import AttachedVolume, Incarnation, Owner, Pod, Port, Progress
+from neuropod.wire.shapes import Price
+from neuropod.words import JupyterMode, Reason, Role, Scope, Want
+
+CURRENCY = "EUR"
+
+
+def price_answer(per_hour: Micros) -> Price:
+    """Return a price."""
+    return Price(per_hour=decimal_text(per_hour), per_hour_micros=per_hour, currency=CURRENCY)
+
+
+def me_answer(signed_in: SignedIn) -> Me:
+    """Return who is asking."""
+    user, actor = signed_in.user, signed_in.actor
+    return Me(
+        id=user.id,
+        email=user.email,
+        name=user.name,
+        role=Role(user.role),
+        hash=user.hash,
+        has_password=user.password_hash is not None,
+        scopes=sorted(actor.scopes),
+        via="session" if actor.via == "session" else "key",
+    )
+
+
+def api_key_answer(row: ApiKeyRow) -> ApiKey:
+    """Return a key without the key."""
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        scopes=[Scope(scope) for scope in row.scopes],
+        preset=row.preset,
+        created_at=row.created_at,
+        used_at=row.used_at,
+        expires_at=row.expires_at,
+    )
+
+
+def api_key_created_answer(made: NewKey) -> ApiKeyCreated:
+    """Return a new key, this once with the key."""
+    return ApiKeyCreated(**api_key_answer(made.row).model_dump(), key=made.key.reveal())
+
+
+def port_answer(port: PortView, addresses: Addresses) -> Port:
+    """Return a port and its address."""
+    return Port(
+        port=port.port, name=port.name, access=port.access, host=port.host, url=addresses.pod_origin(port.host) + "/"
+    )
+
+
+def incarnation_answer(row: IncarnationRow) -> Incarnation:
+    """Return one run of a pod."""
+    return Incarnation(
+        number=row.number,
+        opened_at=row.opened_at,
+        started_at=row.started_at,
+        ready_at=row.ready_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        reason=Reason(row.reason),
+        message=row.message,
+    )
+
+
+def pod_answer(view: PodView, addresses: Addresses) -> Pod:
+    """Return a pod."""
+    pod, shown = view.pod, view.shown
+    progress = shown.progress
+    template = TemplateSnapshot.from_json(pod.template)
+    return Pod(
+        id=pod.id,
+        name=pod.name,
+        owner=Owner(id=view.owner.id, email=view.owner.email, hash=view.owner.hash),
+        created_by=pod.created_by,
+        created_at=pod.created_at,
+        want=Want(pod.want),
+        status=shown.status,
+        reason=shown.reason,
+        message=shown.message,
+        progress=progress
+        and Progress(step=progress.step, done=progress.done, total=progress.total, unit=progress.unit),
+        since=shown.since,
+        place=shown.place,
+        template=template.name if pod.template_id is not None else None,
+        image=pod.image,
+        command=None if pod.command is None else list(pod.command),
+        gpu_type=pod.gpu_type,
+        gpu_count=pod.gpu_count,
+        cpu_cores=pod.cpu_cores,
+        memory_gb=pod.memory_gb,
+        container_disk_gb=pod.container_disk_gb,
+        volume=view.volume and AttachedVolume(id=view.volume.id, name=view.volume.name, size_gb=view.volume.size_gb),
+        jupyter=JupyterMode(pod.jupyter),
+        ports=[port_answer(port, addresses) for port in view.ports],
+        price=price_answer(pod.price_micros_per_hour),
+        runtime=pod.runtime_id,
+        incarnation=view.incarnation and incarnation_answer(view.incarnation),
+    )
+
+
+def event_answer(row: EventRow) -> Event:
+    """Return what happened."""
+    return Event(id=row.id, at=row.at, kind=row.kind, message=row.message, pod_id=row.pod_id, data=row.data)

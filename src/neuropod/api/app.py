@@ -1,0 +1,98 @@
+"""Builds the ASGI app for all hosts that are not pods. Called once, by server.py, and by tests.
+
+From outside in: `Watch` (a log line, a measurement, defects), `HostDoor` (which host is served what), `SmallBodies`,
+then FastAPI with the routes of `/api/v1`, the pages, health and metrics. OpenAPI 3.1 is at `/api/v1/openapi.json`.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from neuropod import __version__
+from neuropod.api import errors
+from neuropod.api.hosts import HostDoor
+from neuropod.api.pages import connect, home, passing, sign_in
+from neuropod.api.pages.rendering import Pages
+from neuropod.api.parts import ApiParts
+from neuropod.api.routes import (
+    api_keys,
+    events,
+    gpu_types,
+    key_requests,
+    logs,
+    me,
+    operations,
+    pods,
+    ports,
+    session,
+    system,
+    templates,
+)
+from neuropod.api.watching import SmallBodies, Watch
+from neuropod.wire.problems import Problem
+
+API_ROUTES = (session, me, api_keys, key_requests, templates, gpu_types, pods, ports, logs, events, system)
+PAGE_ROUTES = (sign_in, home, connect, passing)
+
+
+def build_api(parts: ApiParts) -> ASGIApp:
+    """Return the app."""
+    app = build_routes(parts)
+    return Watch(HostDoor(SmallBodies(app), parts.settings, parts.addresses), parts.metrics, parts.clock)
+
+
+def build_routes(parts: ApiParts) -> FastAPI:
+    """Return the routes without the layers around them: what `build_api` wraps, and what tests look through."""
+    app = FastAPI(
+        title="Neuropod",
+        version=__version__,
+        summary="A self-hosted GPU cloud.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.parts = parts
+    app.state.pages = pages = Pages(parts.addresses)
+    problems: dict[int | str, dict[str, Any]] = {
+        "default": {
+            "description": "A problem (RFC 9457) with a stable code.",
+            "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    }
+    api = APIRouter(prefix="/api/v1", responses=problems)
+    for noun in API_ROUTES:
+        api.include_router(noun.router)
+    app.include_router(api)
+    app.include_router(operations.router)
+    for page in PAGE_ROUTES:
+        app.include_router(page.router)
+    errors.install(app, pages.error, pods.CHECKS)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Complete the OpenAPI document: how one signs in, and what a problem looks like."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = plain()
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        if "Problem" not in schemas:
+            made = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= made.pop("$defs", {})
+            schemas["Problem"] = made
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)  # ours is a Problem, like all others
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,163 @@
+"""What routes ask for: the parts, who is asking, and transactions. The only module of the API that opens sessions.
+
+A route says in its signature who may call it: `Anybody`, `Reader` (scope `read`), `Writer` (scope `write`), `Person` (a
+browser session, no key), `Operator` (an administrator with scope `admin`). Who is asking is settled before the body is
+looked at, in a session of its own that is closed again. The route then opens one transaction, reading or writing; a
+writing one commits at the end of its block, so before the answer is sent. Every dependency is `async def`: FastAPI
+would run others in a thread each.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from neuropod.accounts.access import Actor, require_scope, require_session_of_self
+from neuropod.accounts.service import SignedIn
+from neuropod.accounts.signing_in import Browser
+from neuropod.api.callers import browser_of, client_address, require_own_origin, session_token
+from neuropod.api.parts import ApiParts
+from neuropod.db.engine import ReadSession, Session
+from neuropod.kit.errors import ForbiddenError, UnauthenticatedError
+from neuropod.words import Scope
+
+NOBODY = "sign in, or send an API key as 'Authorization: Bearer …'"
+
+
+def parts_of(request: Request) -> ApiParts:
+    """Return what the app was built from."""
+    parts: ApiParts = request.app.state.parts
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request from nobody in particular."""
+
+    parts: ApiParts
+    request: Request
+
+    @property
+    def browser(self) -> Browser:
+        """Where a sign-in comes from."""
+        return browser_of(self.request, self.parts.addresses, self.parts.settings.trusted_proxies)
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        return client_address(self.request, self.parts.settings.trusted_proxies)
+
+    def reading(self) -> AbstractAsyncContextManager[ReadSession]:
+        """Open the request's session, which changes nothing."""
+        return self.parts.database.read()
+
+    def writing(self) -> AbstractAsyncContextManager[Session]:
+        """Open the request's transaction: committed at the end of the block, rolled back when it raises."""
+        return self.parts.database.write()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller(Asking):
+    """A request from somebody."""
+
+    signed_in: SignedIn
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts."""
+        return self.signed_in.actor
+
+    def writing(self) -> AbstractAsyncContextManager[Session]:
+        """Open the request's transaction, which also notes the use of key or session when that is due."""
+        return self._writing()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Session]:
+        async with self.parts.database.write() as session:
+            if self.signed_in.use_is_due:
+                await self.parts.accounts.note_use(session, self.signed_in)
+            yield session
+
+    async def may_still(self) -> bool:
+        """Tell whether the key or session still counts; long answers ask again and again (SECURITY 24)."""
+        return await _signed_in(self.request, self.parts) is not None
+
+
+async def _signed_in(request: Request, parts: ApiParts) -> SignedIn | None:
+    """Return who is asking. A key that is sent decides alone: a wrong one is nobody, whatever the cookie says."""
+    address = client_address(request, parts.settings.trusted_proxies)
+    header = request.headers.get("authorization")
+    token = session_token(request, parts.addresses)
+    if header is None and token is None:
+        return None
+    async with parts.database.read() as session:
+        if header is not None:
+            scheme, _, key = header.partition(" ")
+            if scheme.lower() != "bearer" or not key.strip():
+                return None
+            return await parts.accounts.by_key(session, key.strip(), address=address)
+        return await parts.accounts.by_session_token(session, token or "", address=address)
+
+
+async def anybody(request: Request) -> Asking:
+    """Take a request from anybody."""
+    return Asking(parts_of(request), request)
+
+
+async def perhaps_somebody(request: Request) -> Caller | None:
+    """Return who is asking, if anybody is; for pages, which send others to the sign-in."""
+    parts = parts_of(request)
+    signed_in = await _signed_in(request, parts)
+    if signed_in is None:
+        return None
+    if signed_in.actor.via == "session":
+        require_own_origin(request, parts.addresses)
+    caller = Caller(parts, request, signed_in)
+    if signed_in.use_is_due and request.method == "GET":
+        async with caller.writing():
+            pass  # a request that only reads notes its use by itself, at most once a minute
+    return caller
+
+
+async def somebody(request: Request) -> Caller:
+    """Return who is asking."""
+    caller = await perhaps_somebody(request)
+    if caller is None:
+        raise UnauthenticatedError(NOBODY)
+    request.state.caller = caller
+    return caller
+
+
+async def reader(caller: Annotated[Caller, Depends(somebody)]) -> Caller:
+    """Let those through who may read."""
+    require_scope(caller.actor, Scope.READ)
+    return caller
+
+
+async def writer(caller: Annotated[Caller, Depends(somebody)]) -> Caller:
+    """Let those through who may change things."""
+    require_scope(caller.actor, Scope.WRITE)
+    return caller
+
+
+async def person(caller: Annotated[Caller, Depends(somebody)]) -> Caller:
+    """Let people through, not their keys."""
+    require_session_of_self(caller.actor)
+    return caller
+
+
+async def operator(caller: Annotated[Caller, Depends(somebody)]) -> Caller:
+    """Let administrators through."""
+    if not caller.actor.is_admin:
+        raise ForbiddenError("this is for administrators")
+    return caller
+
+
+Anybody = Annotated[Asking, Depends(anybody)]
+Visitor = Annotated[Caller | None, Depends(perhaps_somebody)]
+Reader = Annotated[Caller, Depends(reader)]
+Writer = Annotated[Caller, Depends(writer)]
+Person = Annotated[Caller, Depends(person)]
+Operator = Annotated[Caller, Depends(operator)]

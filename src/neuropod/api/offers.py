@@ -1,0 +1,56 @@
+"""What the runtimes here can run: free units of each type, and templates that none of them can run.
+
+Pure but for `capacities`, which asks every runtime at once; one that does not answer is left out.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from neuropod.catalogue.devices import fits
+from neuropod.catalogue.records import GpuTypeRow
+from neuropod.ids import RuntimeId
+from neuropod.pods.room import BYTES_PER_GB, Taken
+from neuropod.runtimes.contract import Capability, Capacity, Runtime, RuntimeUnavailableError
+from neuropod.templates.snapshot import TemplateSnapshot
+
+
+async def capacities(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, Capacity]:
+    """Return what each runtime that answers can promise in all."""
+
+    async def of(runtime: Runtime) -> Capacity | None:
+        try:
+            return await runtime.capacity()
+        except RuntimeUnavailableError:
+            return None
+
+    found = await asyncio.gather(*(of(runtime) for runtime in runtimes.values()))
+    return {runtime_id: capacity for runtime_id, capacity in zip(runtimes, found, strict=True) if capacity is not None}
+
+
+def units(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> tuple[int, int]:
+    """Return how many pods of the type could start now, and how many the runtime has room for in all."""
+    return _fitting(row, capacity, taken), _fitting(row, capacity, Taken())
+
+
+def _fitting(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> int:
+    by_cpu = (capacity.cpu_cores - taken.cpu_cores) // row.cpu_cores
+    by_memory = (capacity.memory_bytes - taken.memory_bytes) // (row.memory_gb * BYTES_PER_GB)
+    counts = [by_cpu, by_memory]
+    if row.gpus:
+        free = [device for device in capacity.devices if device.name not in taken.devices]
+        counts.append(sum(fits(row.model_pattern, device.model) for device in free) // row.gpus)
+    return max(0, min(counts))
+
+
+def why_not_runnable(snapshot: TemplateSnapshot, runtimes: Iterable[Runtime]) -> str | None:
+    """Return why no runtime here can run the template; None when one can."""
+    abilities = {ability for runtime in runtimes for ability in runtime.capabilities}
+    if snapshot.recipe is not None and Capability.RECIPES in abilities:
+        return None
+    if snapshot.image is not None and Capability.IMAGES in abilities:
+        return None
+    if not abilities:
+        return "No runtime is connected to this server."
+    if snapshot.image is not None:
+        return "It is a container image, and no runtime here runs images."
+    return "It needs packages built on the machine, and no runtime here does that."

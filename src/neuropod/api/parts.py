@@ -1,0 +1,33 @@
+"""What the API is built from; made once by server.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuropod.accounts.service import Accounts
+from neuropod.db.engine import Database
+from neuropod.gateway.table import RouteTable
+from neuropod.ids import RuntimeId
+from neuropod.kit.clock import Clock
+from neuropod.kit.secrets import SecretBox
+from neuropod.observability.health import Board
+from neuropod.observability.metrics import Metrics
+from neuropod.pods.service import Pods
+from neuropod.runtimes.contract import Runtime
+from neuropod.settings import Addresses, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """Everything that requests are answered with."""
+
+    settings: Settings
+    addresses: Addresses
+    database: Database
+    accounts: Accounts
+    pods: Pods
+    runtimes: Mapping[RuntimeId, Runtime]  # those that this server has opened
+    board: Board
+    metrics: Metrics
+    clock: Clock
+    box: SecretBox
+    routes: RouteTable  # the gateway's, where the console looks hosts up

@@ -1,0 +1,99 @@
+"""`/api/v1/system`: the server itself.
+
+How it is, and what its machine isolates, is for administrators (SECURITY 34).
+"""
+
+import asyncio
+
+from fastapi import APIRouter
+
+from neuropod import __version__
+from neuropod.api.deps import Reader
+from neuropod.api.offers import capacities
+from neuropod.api.parts import ApiParts
+from neuropod.observability.health import PartHealth
+from neuropod.pods.queue.store import taken_of
+from neuropod.pods.room import Taken
+from neuropod.runtimes.contract import Capacity, Report, Runtime, RuntimeUnavailableError
+from neuropod.wire import system as wire
+
+router = APIRouter(prefix="/system", tags=["system"])
+
+
+@router.get("", operation_id="showSystem")
+async def show_system(caller: Reader) -> wire.System:
+    """Return the server's version, addresses and runtimes; for administrators also how they are."""
+    if caller.actor.is_admin:
+        return await system_answer(caller.parts)
+    return wire.System(
+        **_addresses(caller.parts), runtimes=[_runtime(runtime) for runtime in caller.parts.runtimes.values()]
+    )
+
+
+async def system_answer(parts: ApiParts) -> wire.System:
+    """Return all that operators see; also what the machine's socket answers."""
+    capacity_of, reports = await asyncio.gather(capacities(parts.runtimes), _reports(parts))
+    async with parts.database.read() as session:
+        taken = await taken_of(session, list(capacity_of))
+    runtimes = []
+    for (runtime_id, runtime), report in zip(parts.runtimes.items(), reports, strict=True):
+        capacity = capacity_of.get(runtime_id)
+        room = None if capacity is None else _capacity(capacity, taken[runtime_id])
+        runtimes.append(_runtime(runtime, report, room))
+    return wire.System(**_addresses(parts), runtimes=runtimes, parts=[_part(part) for part in parts.board.parts()])
+
+
+def _addresses(parts: ApiParts) -> dict[str, str]:
+    scheme, _, rest = parts.addresses.console_origin.partition("://")
+    _, colon, port = rest.partition(":")
+    return {
+        "version": __version__,
+        "console_url": parts.addresses.console_origin,
+        "api_url": f"{scheme}://{parts.addresses.api_host}{colon}{port}",
+    }
+
+
+async def _reports(parts: ApiParts) -> list[Report | None]:
+    async def of(runtime: Runtime) -> Report | None:
+        try:
+            return await runtime.report()
+        except RuntimeUnavailableError:
+            return None
+
+    return list(await asyncio.gather(*(of(runtime) for runtime in parts.runtimes.values())))
+
+
+def _runtime(runtime: Runtime, report: Report | None = None, room: wire.RuntimeCapacity | None = None) -> wire.Runtime:
+    return wire.Runtime(
+        id=runtime.id,
+        capabilities=sorted(runtime.capabilities),
+        mode=report and report.mode,
+        guarantees=report
+        and [wire.Guarantee(name=row.name, holds=row.holds, message=row.message) for row in report.guarantees],
+        notes=report and list(report.notes),
+        capacity=room,
+    )
+
+
+def _capacity(capacity: Capacity, taken: Taken) -> wire.RuntimeCapacity:
+    return wire.RuntimeCapacity(
+        cpu_cores=capacity.cpu_cores,
+        cpu_cores_taken=taken.cpu_cores,
+        memory_bytes=capacity.memory_bytes,
+        memory_bytes_taken=taken.memory_bytes,
+        disk_bytes=capacity.disk_bytes,
+        disk_bytes_taken=taken.disk_bytes,
+        devices=len(capacity.devices),
+        devices_taken=len(taken.devices),
+    )
+
+
+def _part(part: PartHealth) -> wire.Part:
+    return wire.Part(
+        name=part.name,
+        ok=part.ok,
+        needed=part.needed,
+        message=part.message,
+        at=part.at,
+        details={name: value if isinstance(value, int | float) else str(value) for name, value in part.details.items()},
+    )
