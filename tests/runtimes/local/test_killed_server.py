@@ -54,12 +54,13 @@ async def work_on(runtime: LocalRuntime, pod: PodId, chance: random.Random) -> N
 
 
 def processes_of(uid: int) -> list[str]:
-    """Return the command lines of all processes of a uid."""
+    """Return the command lines of all processes of a uid, and of the sandboxes made for it."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if process.stat().st_uid == uid:
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+            line = (process / "cmdline").read_text().replace("\0", " ")
+            if process.stat().st_uid == uid or f"--reuid {uid} " in line:
+                found.append(line.split(" --")[0])
         except OSError:
             continue
     return found
@@ -90,9 +91,14 @@ async def test_whatever_a_killed_server_was_doing_every_pod_is_whole_or_not_ther
         for each in seen.values():
             settled = await until(runtime, each.id, Phase.READY, Phase.EXITED)
             assert settled.reason in {Reason.READY, Reason.REQUESTED, Reason.LOST}, settled.message
+        async with asyncio.timeout(10):  # the last signals of the killed server may still be on their way
+            while len(processes_of(runtime._owners.uid_of("usr_1"))) != 3 * len(
+                [each for each in await runtime.list_seen() if each.phase is Phase.READY]
+            ):
+                await asyncio.sleep(0.05)
         running = [each for each in await runtime.list_seen() if each.phase is Phase.READY]
         uid = runtime._owners.uid_of("usr_1")
-        assert sorted(processes_of(uid)) == ["sleep 1000 "] * len(running)
+        assert sorted(processes_of(uid)) == sorted(["/usr/bin/bwrap", "/usr/bin/bwrap", "sleep 1000 "] * len(running))
         for pod in PODS:
             assert len(runtime._directories.incarnations(pod)) <= 1
 

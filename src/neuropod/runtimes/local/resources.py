@@ -1,8 +1,8 @@
 """What a shim holds for its pod: environment, disks, cgroup, network, name server; taken in order, given back in order.
 
 Called by `shim` alone. Each part belongs to its own module; here is only who comes when, and how the pod's processes
-are ended for certain: by the control group, by its first process (whose end is the end of the PID namespace), and in
-mode `none`, which has neither, by walking the descendants.
+are ended for certain: by its first process (whose end is the end of the PID namespace), by walking the descendants, by
+the control group.
 """
 
 import os
@@ -10,7 +10,7 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.podenv import DISK_FOLDERS, Places, binds_of
 from neuropod.runtimes.local.sandbox import INTERPRETER, HostRoot, Sandbox, plain_of, sandbox_of
+from neuropod.runtimes.local.state import parent_of
 
 _EMPTY_SECONDS = 10.0
 
@@ -59,6 +60,8 @@ class Resources:
         self._network: network.PodNetwork | None = None
         self._names: dns.NameServer | None = None
         self._first: int | None = None  # descriptor of the first process of the PID namespace
+        # bubblewrap and the first process of the namespace; what is below that dies with it.
+        self._depth = 100_000 if plan.mode == "none" else 2
 
     def attach(self) -> None:
         """Take disks, cgroup and network. What fails is raised; `detach` gives back what was had until then."""
@@ -145,10 +148,10 @@ class Resources:
         if self._first is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
-        if self._plan.mode == "none":
-            for pid in _descendants(os.getpid()):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        # And what is below this process: in mode `none` there is nothing else, and a bubblewrap that is killed while
+        # it starts leaves a child that waits for it for ever (seen with 0.8).
+        for pid, parent in list(_descendants(os.getpid(), self._depth)):
+            _kill_child(pid, parent)
 
     def wait_until_empty(self) -> None:
         """Wait, bounded, until no process of the pod is left, and kill what the namespace did not hold."""
@@ -156,13 +159,13 @@ class Resources:
             select.select([self._first], [], [], _EMPTY_SECONDS)
             os.close(self._first)
             self._first = None
-        if self._plan.mode == "none":
-            deadline = time.monotonic() + _EMPTY_SECONDS
-            while _descendants(os.getpid()) and time.monotonic() < deadline:
-                self.kill()
-                with suppress(ChildProcessError):
-                    os.waitpid(-1, os.WNOHANG)
-                time.sleep(0.005)
+        deadline = time.monotonic() + _EMPTY_SECONDS
+        while any(_descendants(os.getpid(), self._depth)) and time.monotonic() < deadline:
+            self.kill()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.002)
         if self._cgroup is not None:
             self._cgroup.kill()
 
@@ -207,11 +210,29 @@ class Resources:
                 tell(f"The {name} holds more than its {disk.size_bytes // 10**6} MB.")
 
 
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children = (task / "children").read_text().split()
-            for child in map(int, children):
-                found += [child, *_descendants(child)]
-    return found
+def _descendants(pid: int, depth: int) -> Iterator[tuple[int, int]]:
+    """Yield process and parent of what is below a process, down to so many levels."""
+    level = [pid]
+    while level and depth > 0:
+        below = []
+        for parent in level:
+            with suppress(OSError):
+                for task in Path(f"/proc/{parent}/task").iterdir():
+                    for child in map(int, (task / "children").read_text().split()):
+                        yield child, parent
+                        below.append(child)
+        level, depth = below, depth - 1
+
+
+def _kill_child(pid: int, parent: int) -> None:
+    """Kill a process of that parent, or of this one that inherits orphans; by a descriptor (SECURITY 8)."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if parent_of(pid) in {parent, os.getpid()}:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)

@@ -272,9 +272,16 @@ class Shim:
 
     def _kill_all(self) -> None:
         started = self._required_started()
+        self._cancel_workers()
         self._resources.kill()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(started.pidfd, signal.SIGKILL)
+
+    def _cancel_workers(self) -> None:
+        for worker in (self._worker, self._measuring):
+            if worker is not None:
+                worker.cancel()
+        self._worker = self._measuring = None
 
     # ---- the end
 
@@ -290,6 +297,7 @@ class Shim:
         os.close(started.pidfd)
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
+        self._cancel_workers()  # they are descendants too
         self._resources.kill()
         self._resources.wait_until_empty()
         if self._end_reason is not None:
@@ -306,9 +314,7 @@ class Shim:
         """Take everything away, say that it is over, and stay a little for who reads the log."""
         for timer in self._timers:
             timer.cancel()
-        for worker in (self._worker, self._measuring):
-            if worker is not None:
-                worker.cancel()
+        self._cancel_workers()
         if self._probe is not None:
             self._probe.close()
         if self._output is not None:

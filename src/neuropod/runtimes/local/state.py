@@ -28,23 +28,29 @@ class ProcessId:
         found = _stat(pid)
         if found is None:
             raise ProcessLookupError(f"no process {pid}")
-        return ProcessId(pid, found[1])
+        return ProcessId(pid, int(found[19]))
 
     @property
     def alive(self) -> bool:
         """Tell whether that very process still runs (a zombie does not)."""
         found = _stat(self.pid)
-        return found is not None and found[1] == self.start_time and found[0] not in "ZX"
+        return found is not None and int(found[19]) == self.start_time and found[0] not in "ZX"
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
+def parent_of(pid: int) -> int | None:
+    """Return the number of a process's parent; None when there is no such process."""
+    found = _stat(pid)
+    return None if found is None else int(found[1])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the state on: 0 state, 1 parent, 19 start time."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes().decode("ascii", "replace")
     except OSError:
         return None
     # The name stands in parentheses and may hold anything, parentheses too: count from the last one.
-    fields = text[text.rindex(")") + 2 :].split()
-    return fields[0], int(fields[19])
+    return text[text.rindex(")") + 2 :].split()
 
 
 def boot_id() -> str:
