@@ -26,6 +26,7 @@ def price_answer(per_hour: Micros) -> Price:
 def me_answer(signed_in: SignedIn) -> Me:
     """Return who is asking."""
     user, actor = signed_in.user, signed_in.actor
+    scopes = actor.scopes if actor.role is Role.ADMIN else actor.scopes - {Scope.ADMIN}
     return Me(
         id=user.id,
         email=user.email,
@@ -33,7 +34,7 @@ def me_answer(signed_in: SignedIn) -> Me:
         role=Role(user.role),
         hash=user.hash,
         has_password=user.password_hash is not None,
-        scopes=sorted(actor.scopes),
+        scopes=sorted(scopes),
         via="session" if actor.via == "session" else "key",
     )
 

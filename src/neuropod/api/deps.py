@@ -32,6 +32,16 @@ def parts_of(request: Request) -> ApiParts:
     return parts
 
 
+def reading(parts: ApiParts) -> AbstractAsyncContextManager[ReadSession]:
+    """Open a session for who has no request: the machine's own commands."""
+    return parts.database.read()
+
+
+def writing(parts: ApiParts) -> AbstractAsyncContextManager[Session]:
+    """Open a transaction for who has no request."""
+    return parts.database.write()
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """A request from nobody in particular."""
