@@ -68,3 +68,33 @@ def signal_group(pidfd: int, pid: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOATIME = 1024
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for new ones."""
+    _check(_libc.unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that `fd` names."""
+    _check(_libc.setns(fd, kind))
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """Mount a file system."""
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()))
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """Unmount what is mounted at `target`."""
+    _check(_libc.umount2(target.encode(), flags))
