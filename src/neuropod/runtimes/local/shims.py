@@ -46,42 +46,49 @@ class ShimStarter:
             self._connected()
 
     def start(self, plan: Plan, secrets: dict[str, str]) -> None:
-        """Start the shim of a plan whose state directory is there.
+        """Start the shim of a plan whose state directory is there. Raises RuntimeUnavailableError.
 
         The socket is listened on, and the first state written, before the shim has the plan; so whoever comes after
         this finds both. Secrets go through the pipe alone.
         """
+        try:
+            self._start(plan, secrets)
+        except OSError:
+            # The process was killed, before or after it forked. A fork without a plan ends by itself: once more.
+            try:
+                self._start(plan, secrets)
+            except OSError as error:
+                raise RuntimeUnavailableError(f"no shim can be started for {plan.pod}: {error}") from error
+
+    def _start(self, plan: Plan, secrets: dict[str, str]) -> None:
         state_dir = plan.state_dir
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        with os.fdopen(writing, "wb") as pipe:
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
             with (
                 os.fdopen(reading, "rb"),
                 control.listen(state_dir) as listener,
                 open(state_dir / "shim.err", "ab", opener=_private) as errors,
             ):
                 pid = self._fork(f"shim {plan.pod_name}", [reading, listener.fileno(), errors.fileno()])
-            try:
-                shim = ProcessId.of(pid)
-                state = State(plan.installation, plan.pod, plan.incarnation, boot_id(), shim.pid, shim.start_time)
-                write_state(state_dir, state)
-                pipe.write(json.dumps({"plan": plan.to_json(), "secrets": secrets}).encode() + b"\n")
-                pipe.flush()
-            except (BrokenPipeError, ProcessLookupError) as error:
-                raise RuntimeUnavailableError(f"the shim of {plan.pod} ended at once") from error
+            shim = ProcessId.of(pid)
+            state = State(plan.installation, plan.pod, plan.incarnation, boot_id(), shim.pid, shim.start_time)
+            write_state(state_dir, state)
+            told = memoryview(json.dumps({"plan": plan.to_json(), "secrets": secrets}).encode() + b"\n")
+            while told:
+                told = told[pipe.write(told) :]
 
     def _fork(self, name: str, fds: list[int]) -> int:
         with self._lock:
             try:
                 socket.send_fds(self._connected(), [name.encode()[:15]], fds)
-            except OSError:  # it was killed; nothing of this was heard, so a new one may hear it
+                answer = self._connected().recv(64)
+            except OSError:
                 self._end()
-                socket.send_fds(self._connected(), [name.encode()[:15]], fds)
-            try:
-                return int(self._connected().recv(64))
-            except (OSError, ValueError) as error:
-                # Perhaps forked, perhaps not: it ends by itself without a plan, and the caller comes again.
+                raise
+            if not answer:
                 self._end()
-                raise RuntimeUnavailableError("no shim can be started now") from error
+                raise ConnectionResetError("the process that starts shims ended")
+            return int(answer)
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
