@@ -52,7 +52,8 @@ async def claim(
 
     `where` narrows the rows (a server claims only pods of runtimes that it has opened). `nudged` rows count as due
     whatever their `due_at` says, so that a nudge inside this process needs no write of its own. The rows returned
-    carry the token; their order is not promised.
+    carry the token and are due until their work is recorded, nudged ones too: who dies over one leaves it to the next.
+    Their order is not promised.
     """
     free = or_(record.lease_until.is_(None), record.lease_until <= now)
     is_due: ColumnElement[bool] = record.due_at <= now
@@ -65,7 +66,7 @@ async def claim(
     statement = (
         update(record)
         .where(record.id.in_(due.scalar_subquery()), free)
-        .values(lease_token=new_token(12), lease_until=now + timedelta(seconds=lease_seconds))
+        .values(due_at=now, lease_token=new_token(12), lease_until=now + timedelta(seconds=lease_seconds))
         .returning(record)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
