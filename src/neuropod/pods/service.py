@@ -31,7 +31,7 @@ from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
-from neuropod.pods.showing import Lens, views_of
+from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, changed_fields, new_row, wish
 from neuropod.pods.workload import Attached, Secrets, workload_of
@@ -73,8 +73,9 @@ class Pods:
         owner = await self._future_owner(session, owner_id, actor=actor)
         account = await lock_account(session, UserId(owner.id))
         draft = await draft_launch(session, request, self._world, owner=owner, actor=actor)
-        await admit(session, owner, account, self._settings.limits, new_pods=1)
-        if await store.name_is_taken(session, UserId(owner.id), request.name):
+        has = await store.belongings(session, UserId(owner.id), request.name)
+        admit(owner, account, self._settings.limits, pods=has.pods + 1)
+        if has.name_taken:
             raise taken("name", request.name)
         volume = await self._attach(session, draft, owner)
         pod = new_row(
@@ -89,14 +90,15 @@ class Pods:
         pod.volume_id = None if volume is None else volume.id
         session.add(pod)
         await session.flush()
-        session.add_all(
+        ports = [
             PortRow(id=new_id("prt"), pod_id=pod.id, port=port.port, name=port.name, access=port.access)
-            for port in draft.ports
-        )
+            for port in sorted(draft.ports, key=lambda port: port.port)
+        ]
+        session.add_all(ports)
         act = Act("launch_pod", "pod.launched", f"Pod {pod.name} is launched.")
         facts = {"template": draft.snapshot.name, "gpu_type": pod.gpu_type, "gpu_count": pod.gpu_count}
         await self._tell(session, pod, act, actor=actor, **facts)
-        return await self._view(session, pod, owner)
+        return view_of(pod, owner, Parts(ports=ports, volume=volume), self._lens(), self._clock.now())
 
     async def start_pod(self, session: Session, pod: str, *, actor: Actor) -> PodView:
         """Let the pod run; one that runs, or is about to, stays as it is. Accepts the catalogue's price of now."""
@@ -291,17 +293,16 @@ class Pods:
 
     async def workload(self, session: ReadSession, pod_id: PodId, incarnation: int) -> Workload:
         """Return what the runtime is asked to run for an incarnation, secrets included."""
-        found = await store.pod_with_volume(session, pod_id)
+        found = await store.pod_to_run(session, pod_id)
         if found is None:
             raise NotFoundError(f"no such pod: {pod_id}")
-        row, owner_hash, volume = found
-        ports = (await store.ports_of(session, [pod_id])).get(pod_id, [])
+        row = found.pod
         devices = await store.devices_of(session, pod_id, incarnation) if row.gpus else ()
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         return workload_of(
             self.workload_id(pod_id, incarnation),
             row,
-            Attached(owner_hash, volume, [port.port for port in ports], devices),
+            Attached(found.owner_hash, found.volume, found.ports, devices),
             Secrets(self._sealing.open_env(row), self._sealing.platform_token(row)),
             runs_recipes=runtime is not None and Capability.RECIPES in runtime.capabilities,
             stop_grace_seconds=self.policy.stop_grace_seconds,
@@ -364,7 +365,7 @@ class Pods:
         _, owner = await self._in_sight(session, pod, actor=actor)
         account = await lock_account(session, UserId(owner.id))
         row, owner = await self._pod_to_change(session, pod, actor=actor)
-        await admit(session, owner, account, self._settings.limits)
+        admit(owner, account, self._settings.limits)
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         if isolated and runtime is not None:
             require_isolation(runtime, owner, self._settings)

@@ -4,7 +4,7 @@ Called by service for a pod, a page, or all pods (the gateway's feed); five quer
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from neuropod.accounts.records import UserRow
@@ -12,11 +12,12 @@ from neuropod.db.engine import ReadSession
 from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods import store
 from neuropod.pods.hosts import pod_host
-from neuropod.pods.lifecycle import Policy
+from neuropod.pods.lifecycle import Policy, Room
 from neuropod.pods.queue.store import QUEUE_REASONS, earlier_waiting
-from neuropod.pods.records import PodRow
+from neuropod.pods.records import IncarnationRow, PodRow, PortRow
 from neuropod.pods.status import status_of
 from neuropod.pods.views import OwnerView, PodView, PortView
+from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.store import volumes_by_id
 from neuropod.words import Access, Want
 
@@ -30,6 +31,16 @@ class Lens:
     policy: Policy
     served: Collection[RuntimeId]
     pods_domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What hangs on a pod: its ports by number, newest incarnation and volume, and who waits before it."""
+
+    ports: Sequence[PortRow] = ()
+    incarnation: IncarnationRow | None = None
+    volume: VolumeRow | None = None
+    earlier: int = 0
 
 
 async def views_of(
@@ -56,25 +67,34 @@ async def _views_of(
     views = []
     for pod, owner in rows:
         pod_id = PodId(pod.id)
-        newest = incarnations.get(pod_id)
-        facts = store.pod_facts(pod, newest, policy=lens.policy, served=RuntimeId(pod.runtime_id) in lens.served)
-        facts = replace(facts, room=replace(facts.room, place=earlier.get(pod_id, 0) + 1))
-        views.append(
-            PodView(
-                pod=pod,
-                owner=OwnerView(UserId(owner.id), owner.email, owner.hash),
-                ports=tuple(
-                    PortView(
-                        row.port,
-                        row.name,
-                        Access(row.access),
-                        pod_host(pod.name, owner.hash, row.port, lens.pods_domain),
-                    )
-                    for row in ports.get(pod_id, ())
-                ),
-                incarnation=newest,
-                volume=volumes.get(VolumeId(pod.volume_id)) if pod.volume_id is not None else None,
-                shown=status_of(facts, now),
-            )
-        )
+        volume = volumes.get(VolumeId(pod.volume_id)) if pod.volume_id is not None else None
+        parts = Parts(ports.get(pod_id, ()), incarnations.get(pod_id), volume, earlier.get(pod_id, 0))
+        views.append(view_of(pod, owner, parts, lens, now))
     return views
+
+
+def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime) -> PodView:
+    """Return the view of a pod whose parts are read already."""
+    facts = store.pod_facts(
+        pod,
+        parts.incarnation,
+        policy=lens.policy,
+        room=Room(place=parts.earlier + 1),
+        served=RuntimeId(pod.runtime_id) in lens.served,
+    )
+    return PodView(
+        pod=pod,
+        owner=OwnerView(UserId(owner.id), owner.email, owner.hash),
+        ports=tuple(
+            PortView(
+                port.port,
+                port.name,
+                Access(port.access),
+                pod_host(pod.name, owner.hash, port.port, lens.pods_domain),
+            )
+            for port in parts.ports
+        ),
+        incarnation=parts.incarnation,
+        volume=parts.volume,
+        shown=status_of(facts, now),
+    )

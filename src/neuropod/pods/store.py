@@ -5,8 +5,9 @@ of queries for any number of pods.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
@@ -156,18 +157,21 @@ async def user(session: ReadSession, user_id: UserId) -> UserRow | None:
     return await session.get(UserRow, user_id)
 
 
-async def name_is_taken(session: ReadSession, owner_id: UserId, name: str) -> bool:
-    """Tell whether a pod of the owner has this name; a deleted one keeps it until nothing of it is left."""
-    query = select(PodRow.id).where(PodRow.owner_id == owner_id, PodRow.name == name, PodRow.closed_at.is_(None))
-    return await session.scalar(query) is not None
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What an owner has, as far as a launch asks: pods (those that are being deleted aside), and the name."""
+
+    pods: int
+    name_taken: bool  # a deleted pod keeps its name until nothing of it is left
 
 
-async def count_pods(session: ReadSession, owner_id: UserId) -> int:
-    """Return how many pods the owner has, those that are being deleted aside."""
-    query = select(func.count(PodRow.id)).where(
-        PodRow.owner_id == owner_id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE
-    )
-    return await session.scalar(query) or 0
+async def belongings(session: ReadSession, owner_id: UserId, name: str) -> Belongings:
+    """Return what the owner has; read it under the owner's account lock."""
+    query = select(
+        func.sum(case((PodRow.want != Want.GONE, 1), else_=0)), func.sum(case((PodRow.name == name, 1), else_=0))
+    ).where(PodRow.owner_id == owner_id, PodRow.closed_at.is_(None))
+    pods, named = (await session.execute(query)).one()
+    return Belongings(int(pods or 0), bool(named))
 
 
 async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:
@@ -207,13 +211,27 @@ async def keep_sealed_token(session: Session, incarnation_id: str, sealed: bytes
     )
 
 
-async def pod_with_volume(session: ReadSession, pod_id: PodId) -> tuple[PodRow, str, VolumeRow | None] | None:
-    """Return a pod, its owner's hash and its volume."""
+@dataclass(frozen=True, slots=True)
+class PodToRun:
+    """What a workload is made of, besides secrets and devices."""
+
+    pod: PodRow
+    owner_hash: str
+    volume: VolumeRow | None
+    ports: Sequence[int]
+
+
+async def pod_to_run(session: ReadSession, pod_id: PodId) -> PodToRun | None:
+    """Return a pod with what it runs with; one query."""
     query = (
-        select(PodRow, UserRow.hash, VolumeRow)
+        select(PodRow, UserRow.hash, VolumeRow, PortRow.port)
         .join(UserRow, UserRow.id == PodRow.owner_id)
         .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
+        .join(PortRow, PortRow.pod_id == PodRow.id, isouter=True)
         .where(PodRow.id == pod_id)
     )
-    row = (await session.execute(query)).first()
-    return None if row is None else (row[0], row[1], row[2])
+    rows = (await session.execute(query)).all()
+    if not rows:
+        return None
+    pod, owner_hash, volume, _ = rows[0]
+    return PodToRun(pod, owner_hash, volume, [row.port for row in rows if row.port is not None])

@@ -5,10 +5,12 @@ pod's place in its queue). Whoever takes the lock takes it before any row, which
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import and_, distinct, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from neuropod.catalogue.records import GpuTypeRow
@@ -96,26 +98,58 @@ async def needs_of(session: ReadSession, pods: Collection[PodRow]) -> dict[PodId
     }
 
 
+@dataclass(frozen=True, slots=True)
+class AtTheCounter:
+    """A pod at its turn: its row, locked, what is taken of its runtime, and who of its queue asked before it."""
+
+    pod: PodRow
+    taken: Taken
+    earlier: int
+
+
+async def at_the_counter(session: Session, condition: ColumnElement[bool]) -> AtTheCounter | None:
+    """Return the one pod of the condition with all that its turn is decided by, in one query; under `lock_runtime`."""
+    amounts = [
+        select(func.coalesce(func.sum(column), 0)).where(AllocationRow.runtime_id == PodRow.runtime_id)
+        for column in (AllocationRow.cpu_cores, AllocationRow.memory_bytes, AllocationRow.disk_bytes)
+    ]
+    volumes = select(func.coalesce(func.sum(VolumeRow.size_gb), 0)).where(VolumeRow.runtime_id == PodRow.runtime_id)
+    earlier_pod = aliased(PodRow)
+    earlier = select(func.count(earlier_pod.id)).where(_waits_before(earlier_pod))
+    numbers = [query.correlate(PodRow).scalar_subquery() for query in (*amounts, volumes, earlier)]
+    query = select(PodRow, *numbers).where(condition).with_for_update(of=PodRow)
+    row = (await session.execute(query.execution_options(populate_existing=True))).first()
+    if row is None:
+        return None
+    pod, cpu_cores, memory_bytes, disk_bytes, volume_gb, count = row
+    devices: frozenset[str] = frozenset()
+    if pod.gpus:
+        devices = (await _devices(session, [pod.runtime_id])).get(pod.runtime_id, devices)
+    disk_bytes = int(disk_bytes) + int(volume_gb) * BYTES_PER_GB
+    return AtTheCounter(pod, Taken(int(cpu_cores), int(memory_bytes), disk_bytes, devices), int(count))
+
+
+def _waits_before(waiting: Any) -> ColumnElement[bool]:
+    """Whether `waiting` stands before PodRow: same runtime, same type, asked earlier."""
+    return and_(
+        waiting.runtime_id == PodRow.runtime_id,
+        waiting.gpu_type == PodRow.gpu_type,
+        waiting.waiting_reason.in_(QUEUE_REASONS),
+        waiting.want == Want.RUNNING,
+        waiting.id != PodRow.id,
+        or_(
+            waiting.requested_at < PodRow.requested_at,
+            and_(waiting.requested_at == PodRow.requested_at, waiting.id < PodRow.id),
+        ),
+    )
+
+
 async def earlier_waiting(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, int]:
     """Return how many wait on the same runtime for the same type and asked before each pod; one query."""
     waiting = aliased(PodRow)
     query = (
-        select(PodRow.id, func.count(distinct(waiting.id)))
-        .join(
-            waiting,
-            and_(
-                waiting.runtime_id == PodRow.runtime_id,
-                waiting.gpu_type == PodRow.gpu_type,
-                waiting.waiting_reason.in_(QUEUE_REASONS),
-                waiting.want == Want.RUNNING,
-                waiting.id != PodRow.id,
-                or_(
-                    waiting.requested_at < PodRow.requested_at,
-                    and_(waiting.requested_at == PodRow.requested_at, waiting.id < PodRow.id),
-                ),
-            ),
-            isouter=True,
-        )
+        select(PodRow.id, func.count(waiting.id))
+        .join(waiting, _waits_before(waiting), isouter=True)
         .where(PodRow.id.in_(pod_ids))
         .group_by(PodRow.id)
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, insert, literal, select, update
 
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import record_event
@@ -38,12 +38,11 @@ from neuropod.pods.lifecycle import (
 )
 from neuropod.pods.queue.store import (
     QUEUE_REASONS,
-    earlier_waiting,
+    at_the_counter,
     lock_runtime,
     needs_of,
     room,
     rooms_of,
-    taken_of,
     wake_next,
 )
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
@@ -132,23 +131,25 @@ async def open_incarnation(
     """
     lease, facts = claimed.lease, claimed.facts
     await lock_runtime(session, facts.runtime_id)
-    row = await _guarded_row(session, lease)
-    if row is None:
+    if _not_given_back(facts.incarnation):
+        if await _guarded_row(session, lease) is None:
+            return None
+        await _give_back(session, facts, now)
+    turn = await at_the_counter(session, _ours(lease))
+    if turn is None:
         return None
+    row = turn.pod
     if row.want != Want.RUNNING or row.run_revision != facts.run_revision:
         await _release(session, lease, now=now, due_at=now)
         return None
-    await _give_back(session, facts, now)
     need = (await needs_of(session, [row]))[lease.pod_id]
-    taken = (await taken_of(session, [facts.runtime_id]))[facts.runtime_id]
-    earlier = (await earlier_waiting(session, [row.id])).get(lease.pod_id, 0)
-    found = room(shortage(need, capacity, taken), earlier, need)
+    found = room(shortage(need, capacity, turn.taken), turn.earlier, need)
     if not found.free:
         return await _wait(session, claimed, wait_for(found, now), now)
     current = await _insert_incarnation(session, row, facts, now)
     await session.execute(
         insert(AllocationRow),
-        _allocations(current.id, facts.runtime_id, need, free_devices(need, capacity, taken)),
+        _allocations(current.id, facts.runtime_id, need, free_devices(need, capacity, turn.taken)),
     )
     if row.waiting_reason is not None:
         await session.execute(_update_pod(lease).values(waiting_reason=None, waiting_since=None))
@@ -265,21 +266,16 @@ async def release(session: Session, claimed: Claimed, *, now: datetime, due_at: 
     return await _release(session, claimed.lease, now=now, due_at=due_at)
 
 
+def _ours(lease: Lease) -> ColumnElement[bool]:
+    return and_(PodRow.id == lease.pod_id, PodRow.lease_token == lease.token)
+
+
 def _update_pod(lease: Lease) -> Any:
-    return (
-        update(PodRow)
-        .where(PodRow.id == lease.pod_id, PodRow.lease_token == lease.token)
-        .execution_options(synchronize_session=False)
-    )
+    return update(PodRow).where(_ours(lease)).execution_options(synchronize_session=False)
 
 
 async def _guarded_row(session: Session, lease: Lease) -> PodRow | None:
-    query = (
-        select(PodRow)
-        .where(PodRow.id == lease.pod_id, PodRow.lease_token == lease.token)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    query = select(PodRow).where(_ours(lease)).with_for_update().execution_options(populate_existing=True)
     row: PodRow | None = await session.scalar(query)
     return row
 
