@@ -81,12 +81,14 @@ class GatewayInTest:
     asgi_requests: list[dict[str, Any]]
     doorkeeper: Any
     _servers: list[asyncio.Server] = field(default_factory=list)
+    _handlers: set[asyncio.Task[Any]] = field(default_factory=set)
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     # ---- pods
 
     async def pod(self, handler: Handler, name: str = "lab", **values: Any) -> Route:
         """Serve a pod's port with `handler`; the route is ready unless `values` say otherwise."""
-        server = await asyncio.start_server(_closing(handler), "127.0.0.1", 0, limit=2**20)
+        server = await asyncio.start_server(self._handling(handler), "127.0.0.1", 0, limit=2**20)
         self._servers.append(server)
         return self.route_to(server.sockets[0].getsockname(), name, **values)
 
@@ -127,7 +129,9 @@ class GatewayInTest:
         self.visitors.keys[key] = Visitor(user_id, role, key_id=ApiKeyId(f"id-of-{key}"))
         return key
 
-    def signed_in(self, route: Route, *, user_id: UserId = OWNER, role: Role = Role.CLIENT, seconds: float = 3600) -> str:
+    def signed_in(
+        self, route: Route, *, user_id: UserId = OWNER, role: Role = Role.CLIENT, seconds: float = 3600
+    ) -> str:
         """Return a Cookie header with a pass for the route's host, of a new session."""
         session_id = SessionId(new_id("ses"))
         self.visitors.sessions[session_id] = Visitor(user_id, role, session_id=session_id)
@@ -146,37 +150,67 @@ class GatewayInTest:
     # ---- talking to it
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+        self._writers.append(writer)
+        return reader, writer
 
     async def raw(self, *parts: bytes, seconds: float = 10) -> bytes:
         """Send bytes and return all that comes until the connection ends."""
         reader, writer = await self.connect()
+        answer = bytearray()
         async with asyncio.timeout(seconds):
             for part in parts:
                 writer.write(part)
                 await writer.drain()
             with contextlib.suppress(ConnectionError):
-                answer = b""
-                while data := await reader.read(65536):
+                while data := await reader.read(1 << 20):
                     answer += data
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        return answer
+        return bytes(answer)
 
     def head(self, route: Route, start: str = "GET / HTTP/1.1", *headers: str, key: str | None = KEY) -> bytes:
         """Return a request's head with the route's Host and the owner's key."""
         lines = [start, f"Host: {route.host}:{self.port}", *([f"X-Neuropod-Key: {key}"] if key else []), *headers]
         return "\r\n".join((*lines, "", "")).encode("latin-1")
 
-    async def ask(self, route: Route, start: str = "GET / HTTP/1.1", *headers: str, body: bytes = b"", key: str | None = KEY):
+    async def ask(
+        self, route: Route, start: str = "GET / HTTP/1.1", *headers: str, body: bytes = b"", key: str | None = KEY
+    ):
         """Send one request with `Connection: close` and return the answer."""
         return parse(await self.raw(self.head(route, start, *headers, "Connection: close", key=key) + body))
+
+    def _handling(self, handler: Handler) -> Handler:
+        """Serve a connection of a pod's, and let the test end it whatever it does."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handlers.add(task)
+            try:
+                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                    await handler(reader, writer)
+            except asyncio.CancelledError:
+                writer.transport.abort()
+            finally:
+                self._handlers.discard(task)
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+
+        return handle
 
     async def aclose(self) -> None:
         for server in self._servers:
             server.close()
-            await server.wait_closed()
+        for task in list(self._handlers):
+            task.cancel()
+        await asyncio.gather(*self._handlers)
+        for writer in self._writers:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @dataclass(frozen=True)
@@ -217,17 +251,6 @@ def parse(raw: bytes) -> Answered:
     start, *lines = head.decode("latin-1").split("\r\n")
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     return Answered(int(start.split(" ")[1]), headers, body, raw)
-
-
-def _closing(handler: Handler) -> Handler:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await handler(reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-    return handle
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -299,7 +322,12 @@ async def serving(transaction: Transaction = no_transaction, **settings: Any) ->
         port = listener.getsockname()[1]
         made = Settings(**settings)
         addresses = made.addresses(port)
-        clock, box, visitors, runtime = SystemClock(), SecretBox(SecretBox.new_key()), MemoryVisitors(), LoopbackRuntime()
+        clock, box, visitors, runtime = (
+            SystemClock(),
+            SecretBox(SecretBox.new_key()),
+            MemoryVisitors(),
+            LoopbackRuntime(),
+        )
         doorkeeper = LocalDoorkeeper(
             box, visitors, transaction, clock, CookieNames(trustworthy=True), pass_seconds=made.gateway.pass_seconds
         )
@@ -311,9 +339,7 @@ async def serving(transaction: Transaction = no_transaction, **settings: Any) ->
             asyncio.create_task(gateway.run()),
         ]
         await until(lambda: server.started, "uvicorn to start")
-        in_test = GatewayInTest(
-            gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper
-        )
+        in_test = GatewayInTest(gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper)
         try:
             yield in_test
         finally:

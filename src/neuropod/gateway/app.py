@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from uvicorn._types import ASGIApplication
 
-from neuropod.gateway.connector import Connectors, Dials
+from neuropod.gateway.connector import Connector, Connectors, Dials
 from neuropod.gateway.front import FrontProtocol
 from neuropod.gateway.gate import Doorkeeper, Gate
 from neuropod.gateway.passes import CookieNames
@@ -28,6 +28,7 @@ from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
 from neuropod.ids import InstallationId, RuntimeId
 from neuropod.kit.clock import Clock
+from neuropod.runtimes.contract import Connection
 from neuropod.settings import Addresses, Settings
 
 _KEEP_ALIVE_SECONDS = 75  # of an idle connection between two requests
@@ -35,7 +36,11 @@ _SHUTDOWN_SECONDS = 5  # then what is still being answered is cut
 
 
 class Gateway:
-    """Carries requests for pod hosts to pods."""
+    """Carries requests for pod hosts to pods.
+
+    With a `server_address` it is a gateway of its own: requests for all other hosts are carried there, as they are. The
+    server then sees this machine's address as the client's, unless its `trusted_proxies` name it.
+    """
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class Gateway:
         runtimes: Mapping[RuntimeId, Dials],
         doorkeeper: Doorkeeper,
         clock: Clock,
+        *,
+        server_address: tuple[str, int] | None = None,
     ) -> None:
         group = settings.gateway
         self.addresses = addresses
@@ -55,8 +62,18 @@ class Gateway:
         self.table.listen(self.connectors.follow)
         self.streams.on_look(self.connectors.look)
         told = trustworthy(addresses)
+        server = (
+            None if server_address is None else Connector(partial(_dial, server_address), group.connect_timeout_seconds)
+        )
         self.parts = Parts(
-            self.table, self.gate, self.connectors, self.streams, addresses, CookieNames(trustworthy=told), told
+            self.table,
+            self.gate,
+            self.connectors,
+            self.streams,
+            addresses,
+            CookieNames(trustworthy=told),
+            told,
+            server,
         )
         self._is_trusted = _trust(settings.trusted_proxies)
         self._others = frozenset({addresses.console_host, addresses.api_host})
@@ -78,6 +95,14 @@ class Gateway:
         """Cut everything that is open: the server ends."""
         self.streams.cut_all()
         self.connectors.end_all()
+
+
+async def _dial(address: tuple[str, int], _: int) -> Connection:
+    async def attach(protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, *address)
+        return transport
+
+    return Connection(attach)
 
 
 def trustworthy(addresses: Addresses) -> bool:

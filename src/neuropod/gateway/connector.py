@@ -6,7 +6,8 @@ idle connections close, those at work are not used again.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from neuropod.gateway.routes import Change, Route
@@ -33,11 +34,10 @@ class BusyError(Exception):
 
 
 class Connector:
-    """The connections to one incarnation."""
+    """The connections to one incarnation; `connect` opens a byte stream to a port of it."""
 
-    def __init__(self, workload_id: WorkloadId, runtime: Dials, connect_timeout_seconds: float) -> None:
-        self._workload_id = workload_id
-        self._runtime = runtime
+    def __init__(self, connect: Callable[[int], Awaitable[Connection]], connect_timeout_seconds: float) -> None:
+        self._connect = connect
         self._connect_timeout_seconds = connect_timeout_seconds
         self._idle: dict[int, list[Upstream]] = {}
         self._open = 0
@@ -62,7 +62,7 @@ class Connector:
         upstream = Upstream(lambda free, reusable: self._freed(free, port, reusable=reusable))
         try:
             async with asyncio.timeout(self._connect_timeout_seconds):
-                connection = await self._runtime.connect(self._workload_id, port)
+                connection = await self._connect(port)
                 await connection.attach(upstream)
         except BaseException:
             self._forget(upstream, port)
@@ -124,9 +124,8 @@ class Connectors:
             raise RuntimeUnavailableError("this gateway does not serve the pod's runtime")
         if found is not None:
             found[1].end()
-        connector = Connector(
-            WorkloadId(self._installation, route.pod_id, incarnation), runtime, self._connect_timeout_seconds
-        )
+        workload_id = WorkloadId(self._installation, route.pod_id, incarnation)
+        connector = Connector(partial(runtime.connect, workload_id), self._connect_timeout_seconds)
         self._connectors[route.pod_id] = (incarnation, connector)
         return connector
 

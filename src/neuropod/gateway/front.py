@@ -2,9 +2,9 @@
 
 Given to uvicorn by app.serving_config as the class of its connections. All heads are checked here (heads.read_head,
 limits below), so the rules of SECURITY 18, 21 and 22 hold for the console and the API too. A request for a pod host
-becomes a proxy.Exchange, which reads and writes this connection's transport directly: through ASGI a request costs
-about twice as much, and a WebSocket would be taken apart and put together again (docs/benchmarks.md). Everything else
-goes on to uvicorn and the ASGI app.
+becomes a visit.Visit, which reads and writes this connection's transport directly: through ASGI a request costs more,
+and a WebSocket would be taken apart and put together again (docs/benchmarks.md). Everything else goes on to uvicorn and
+the ASGI app.
 
 Requests that come while an earlier one is answered wait in uvicorn's pipeline; nothing is read meanwhile.
 """
@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from neuropod.gateway import pages
 from neuropod.gateway.heads import BadHeadError, RequestHead, read_head
 from neuropod.gateway.proxy import Exchange, Parts
+from neuropod.gateway.visit import Passage, Visit
 
 # A hostile pod can make a browser send 180 cookies of 4 KB with every request to its sibling hosts (SECURITY 18).
 _HEAD_BYTES = 1024 * 1024
@@ -32,6 +33,7 @@ _HEADERS = 1000
 _FRAMING_BYTES = 64 * 1024  # of chunk extensions and trailers between two pieces of a body
 _HIGH_WATER = 512 * 1024
 _LINGER_SECONDS = 5.0
+_HEALTH_CHECKS = frozenset({b"/healthz", b"/readyz"})
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._silent_bytes = 0
         self._refusal: BadHeadError | None = None
         self._awaits_upgrade = False
+        self._ignored_upgrade: RequestHead | None = None
         self._earlier: Any = None  # what was being answered when the newest request came
         self._deaf = False  # nothing that comes is looked at any more
         self._serving: Exchange | None = None
@@ -104,7 +107,8 @@ class FrontProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._upgrade_asked(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._refused(error)
+            if not self._deaf and not self.transport.is_closing():
+                self._refused(error)
         else:
             if self._in_head:
                 self._count_head(len(data))
@@ -151,6 +155,8 @@ class FrontProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if self._deaf or self.transport.is_closing():
+            raise BadHeadError(400, "nothing more is answered on this connection")
         parser = self.parser
         version = parser.get_http_version()
         try:
@@ -160,8 +166,14 @@ class FrontProtocol(HttpToolsProtocol):
         except BadHeadError as bad:
             self._refusal = bad
             raise
-        if self._is_pod_host(head.host):
-            self._take(head, keep_alive=version != "1.0" and parser.should_keep_alive())
+        if parser.should_upgrade() and not head.asks_upgrade:
+            self._ignored_upgrade = head
+            return
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        if self._is_pod_host(head.host) and not self._is_health_check(head):
+            self._take(Visit(self._parts, self, head, keep_alive=keep_alive))
+        elif self._parts.server is not None:
+            self._take(Passage(self._parts, self, head, keep_alive=keep_alive))
         else:
             self._give_to_asgi()
         self._in_head = False
@@ -177,12 +189,15 @@ class FrontProtocol(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    def _take(self, head: RequestHead, *, keep_alive: bool) -> None:
+    def _is_health_check(self, head: RequestHead) -> bool:
+        """Tell whether it is one for the server: those are answered on any host, but a pod's path is the pod's."""
+        return head.target in _HEALTH_CHECKS and self._parts.table.get(head.host) is None
+
+    def _take(self, exchange: Exchange) -> None:
         self._earlier = self.cycle
-        exchange = Exchange(self._parts, self, head, keep_alive=keep_alive)
         self.cycle = cast("Any", exchange)
         if self.parser.should_upgrade():
-            exchange.keep_alive = False  # the parser reads nothing after it; `_upgrade_asked` starts it
+            exchange.keep_alive = False  # a WebSocket: `_upgrade_asked` starts it
         elif self._is_busy:
             self._queue(exchange)
         else:
@@ -216,6 +231,8 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_body = False
+        if self._ignored_upgrade is not None:
+            return
         if isinstance(self.cycle, Exchange):
             self.cycle.body_ended()
         else:
@@ -225,13 +242,14 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _upgrade_asked(self, rest: bytes) -> None:
         """Start a request that asked for an upgrade; `rest` came after it."""
+        if self._ignored_upgrade is not None:
+            self._read_again(self._ignored_upgrade, rest)
+            return
         cycle = self.cycle
         if not isinstance(cycle, Exchange):
             self._upgrade_asked_of_asgi()
             return
-        if not cycle.head.asks_upgrade:
-            self._deaf = True  # any other protocol: answered as a plain request, the last one of this connection
-        elif rest or cycle.head.has_body:
+        if rest or cycle.head.has_body:
             self._deaf = True
             if self._is_busy:
                 self.transport.close()
@@ -247,12 +265,20 @@ class FrontProtocol(HttpToolsProtocol):
             self._serving = cycle
             cycle.start()
 
+    def _read_again(self, head: RequestHead, rest: bytes) -> None:
+        """Read a request as if it had not asked for an upgrade to something that is not a WebSocket.
+
+        Where an upgrade is asked for the parser takes whatever follows for the other protocol, a body too. So a new one
+        gets the same head without that wish.
+        """
+        self._ignored_upgrade = None
+        self.parser = httptools.HttpRequestParser(self)
+        lines = [head.method + b" " + head.target + b" HTTP/" + head.version.encode()]
+        lines += [name + b": " + value for name, value in head.headers if name.lower() != b"upgrade"]
+        self.data_received(b"\r\n".join((*lines, b"", rest)))
+
     def _upgrade_asked_of_asgi(self) -> None:
-        if not self._should_upgrade():
-            self._deaf = True
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
-        elif self._is_busy:
+        if self._is_busy:
             self.transport.close()
         else:
             self.handle_websocket_upgrade()

@@ -7,6 +7,7 @@ revocation holds; while the doorkeeper cannot be reached, those who passed befor
 Whether a visitor may pass a route is decided from the route as it is now, and is never remembered.
 """
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,7 @@ class Gate:
         self.doorkeeper = doorkeeper
         self._clock = clock
         self._remember_seconds = remember_seconds
+        self._asking: dict[Credential, asyncio.Task[Visitor | None]] = {}
         self._remembered: OrderedDict[Credential, _Remembered] = OrderedDict()
 
     def remembered(self, credential: Credential) -> Visitor | None:
@@ -99,10 +101,23 @@ class Gate:
         return found.known.visitor if self._lasts(found.known) else None
 
     async def visitor(self, credential: Credential) -> Visitor | None:
-        """Return who shows this, asked now; None when it opens nothing.
+        """Return who shows this, asked now; None when it opens nothing. Many who ask at once are one question.
 
         Raises DoorkeeperUnavailableError for those who have not passed before.
         """
+        asking = self._asking.get(credential)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(credential))
+            self._asking[credential] = asking
+            asking.add_done_callback(lambda task: self._asked(credential, task))
+        return await asyncio.shield(asking)
+
+    def _asked(self, credential: Credential, task: "asyncio.Task[Visitor | None]") -> None:
+        del self._asking[credential]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody may be left who does
+
+    async def _ask(self, credential: Credential) -> Visitor | None:
         asked = self._clock.monotonic()
         try:
             known = await self.doorkeeper.identify(credential)

@@ -162,15 +162,18 @@ def keep_cookies(cookie: bytes) -> bytes:
     return b"; ".join(part.strip() for part in cookie.split(b";") if not is_our_cookie(part.partition(b"=")[0].strip()))
 
 
-def forwarded_head(head: RequestHead, *, peer: str, trusted_peer: bool, scheme: str) -> bytes:
-    """Return the head that the pod gets: Host and all else that is its own unchanged, framing and identity ours."""
+def forwarded_head(head: RequestHead, *, peer: str, trusted_peer: bool, scheme: str, to_pod: bool = True) -> bytes:
+    """Return the head that the pod gets: Host and all else that is its own unchanged, framing and identity ours.
+
+    With `to_pod` false it goes to a server of Neuropod itself, which gets the credentials too.
+    """
     lines = [head.method + b" " + head.target + b" HTTP/1.1", b"Host: " + head.read.get(b"host", b"")]
     listed = head.listed
     for name, value in head.headers:
         plain = name.translate(_ALIASES)
-        if plain in _NOT_FORWARDED or plain.startswith(_IDENTITY) or (listed and name.lower() in listed):
+        if plain in _NOT_FORWARDED or (listed and name.lower() in listed):
             continue
-        if plain == b"cookie" and not (value := keep_cookies(value)):
+        if to_pod and (plain.startswith(_IDENTITY) or (plain == b"cookie" and not (value := keep_cookies(value)))):
             continue
         lines.append(name + b": " + value)
     if head.asks_upgrade:
@@ -211,9 +214,18 @@ def read_framing(headers: Headers) -> Framing:
 
 
 def answered_head(
-    status: int, phrase: bytes, headers: Headers, framing_lines: Iterable[bytes], *, private: bool
+    status: int,
+    phrase: bytes,
+    headers: Headers,
+    framing_lines: Iterable[bytes],
+    *,
+    private: bool,
+    from_pod: bool = True,
 ) -> bytes:
-    """Return the head that the client gets. `private`: no shared cache may keep the answer."""
+    """Return the head that the client gets. `private`: no shared cache may keep the answer.
+
+    A pod's answer sets none of our cookies and touches nothing beyond its host.
+    """
     lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
     listed = {
         token.strip().lower()
@@ -224,13 +236,15 @@ def answered_head(
     cache_control = b""
     for name, value in headers:
         lower = name.lower()
-        if lower in _HOP_BY_HOP or lower == b"content-length" or lower in _ANSWER_DROPPED or lower in listed:
+        if lower in _HOP_BY_HOP or lower == b"content-length" or lower in listed:
             continue
         if private and (lower in _CACHE_HINTS or lower.endswith(b"cdn-cache-control")):
             if lower == b"cache-control":
                 cache_control += b"," + value
             continue
-        if lower == b"set-cookie" and is_our_cookie(value.partition(b"=")[0].strip()):
+        if from_pod and (
+            lower in _ANSWER_DROPPED or (lower == b"set-cookie" and is_our_cookie(value.partition(b"=")[0].strip()))
+        ):
             continue
         lines.append(name + b": " + value)
     if private:

@@ -181,9 +181,21 @@ def busy(route: Route) -> Situation:
     )  # fmt: skip
 
 
-def bad_gateway(route: Route, message: str) -> Situation:
+def bad_gateway(host: str, message: str) -> Situation:
     """Say that the pod took the request and gave no answer that can be passed on."""
-    return Situation(502, "bad_gateway", f"{route.pod_name} gave no answer", message, "bad", subject=route.host)
+    return Situation(502, "bad_gateway", "No answer came back", message, "bad", subject=host)
+
+
+def no_server() -> Situation:
+    """Say that the server behind this gateway is away."""
+    return Situation(
+        503,
+        "unavailable",
+        "One moment",
+        "The server does not answer; pods go on meanwhile. This page tries again by itself.",
+        "busy",
+        _RELOAD_SECONDS,
+    )
 
 
 def not_listening(route: Route) -> Situation:

@@ -1,48 +1,39 @@
-"""One request on a pod host: looked at by the gate, carried to the pod, its answer carried back.
+"""One request carried to another server, and its answer carried back: streaming, each side at the other's pace.
 
-Made by front.FrontProtocol when a head has been read, and spoken to by it (the request's body, the client's pace) and
-by upstream.Upstream (the answer). Nothing here waits in a task of its own unless somebody has to be asked or dialled:
-a request of a known visitor over an idle connection is written on in the same turn of the loop in which it came.
+An exchange is made by front.FrontProtocol when a head has been read, and spoken to by it (the request's body, the
+client's pace) and by upstream.Upstream (the answer). What an exchange does first, and where it goes, is its kind's own
+(visit.py). Nothing here waits in a task of its own unless somebody has to be asked or dialled: a request of a known
+visitor over an idle connection is written on in the same turn of the loop in which it came.
 
-The order, and what each step may end in:
-
-1. the host's route: none is a 404, no routes yet a 503;
-2. the gate's own paths (below /.neuropod/) never reach a pod;
-3. the gate: sign-in hop, 401 or 403, unless the port is public or the visitor passes (gate.py, rules.py);
-4. the pod: no ready incarnation is its status page, a port where nothing listens a page that tries again;
-5. the request goes out re-framed, the answer comes back re-framed.
-
-Once the head of an answer is out the only way to tell of a failure is to cut the connection short of what was promised,
-so a broken answer never looks complete. A client that goes takes the pod's side with it.
+Heads are framed anew in both directions. Once the head of an answer is out the only way to tell of a failure is to cut
+the connection short of what was promised, so a broken answer never looks complete. A client that goes takes the pod's
+side with it.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
-from neuropod.accounts.visitors import Visitor
 from neuropod.gateway import pages
 from neuropod.gateway.connector import BusyError, Connector, Connectors
-from neuropod.gateway.entrance import MOST_FORM_BYTES, enter, is_own_path
-from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Gate, opens
+from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Gate
 from neuropod.gateway.heads import Framing, RequestHead, answered_head, forwarded_head
 from neuropod.gateway.pages import Answer, Situation
-from neuropod.gateway.passes import CookieNames, cookie_values
-from neuropod.gateway.routes import Route
-from neuropod.gateway.rules import is_own_will, wants_page
+from neuropod.gateway.passes import CookieNames
+from neuropod.gateway.rules import wants_page
 from neuropod.gateway.splice import Splice
 from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
 from neuropod.gateway.upstream import Upstream
 from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
 from neuropod.settings import Addresses
-from neuropod.words import Access
 
 _HELD_BYTES = 64 * 1024  # of a body that cannot be sent on yet; more is not read from the client
-_MOST_PASSES = 5  # of one name; a hostile sibling may have added some where names have no `__Host-`
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 log = structlog.get_logger(__name__)
@@ -59,6 +50,7 @@ class Parts:
     addresses: Addresses
     cookies: CookieNames
     told: bool  # browsers send Sec-Fetch-* to pod hosts
+    server: Connector | None = None  # where other hosts are forwarded to; None: they are served here
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -98,9 +90,11 @@ class Client(Protocol):
 class Exchange:
     """A request and its answer. Also an open stream (streams.py), for as long as it lasts."""
 
+    to_pod = True  # the other side is a pod: it sees none of our credentials and sets none of our cookies
+
     __slots__ = (
         "_answer_chunked", "_answer_until_close", "_body", "_body_bytes", "_body_done", "_client", "_connector",
-        "_head_sent", "_held_pod", "_own", "_parts", "_retried", "_route", "_upstream", "admitted", "credential",
+        "_head_sent", "_held_pod", "_parts", "_port", "_private", "_retried", "_upstream", "admitted", "credential",
         "disconnected", "head", "host", "keep_alive", "moved_at", "response_complete",
     )  # fmt: skip
 
@@ -115,164 +109,63 @@ class Exchange:
         self.moved_at = client.loop.time()
         self.response_complete = False
         self.disconnected = False
-        self._route: Route | None = None
         self._connector: Connector | None = None
         self._upstream: Upstream | None = None
-        self._own = False
+        self._private = False  # no shared cache may keep the answer
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._body_done = False
+        self._body_done = not head.has_body
         self._head_sent = False
         self._answer_chunked = False
         self._answer_until_close = False
         self._held_pod = False
         self._retried = False
+        self._port = 0
 
     @property
     def body_done(self) -> bool:
         """The whole request has been read."""
         return self._body_done
 
-    # the way in
+    # the way in: each kind's own
 
     def start(self) -> None:
         """Begin; called when every earlier answer on this connection is out."""
-        parts = self._parts
-        if self.disconnected:
-            return
-        parts.streams.add(self)
-        self.moved_at = self._client.loop.time()
-        route = parts.table.get(self.host)
-        if route is None:
-            self.refuse(pages.unknown_host() if parts.table.loaded else pages.not_loaded())
-            return
-        self._route = route
-        if is_own_path(self.head.target):
-            self._own = True
-            if self._body_done:
-                self._enter(route)
-        elif route.access is Access.PUBLIC:
-            self._admit(route)
-        else:
-            self._check(route)
+        raise NotImplementedError
 
-    def _check(self, route: Route) -> None:
-        head = self.head
-        if head.preflight:
-            self.refuse(pages.no_preflight())
-            return
-        credentials = self._credentials()
-        if not credentials:
-            self._unknown()
-            return
-        own_origin = self._parts.addresses.pod_origin(self.host).encode()
-        if credentials[0].key is None and not is_own_will(head.circumstances, own_origin, told=self._parts.told):
-            self.refuse(pages.foreign())
-            return
-        for credential in credentials:
-            visitor = self._parts.gate.remembered(credential)
-            if visitor is not None:
-                self._judge(route, visitor, credential)
-                return
-        self._spawn(self._ask(credentials))
-
-    def _credentials(self) -> list[Credential]:
-        key = self.head.read.get(b"x-neuropod-key")
-        if key is not None:
-            return [Credential(key=key.decode("latin-1"))]
-        cookie = self.head.read.get(b"cookie", b"")
-        values = cookie_values(cookie, self._parts.cookies.gate_pass) if b"neuropod" in cookie else []
-        return [Credential(pass_value=value, host=self.host) for value in values[:_MOST_PASSES]]
-
-    async def _ask(self, credentials: list[Credential]) -> None:
-        for credential in credentials:
-            visitor = await self._parts.gate.visitor(credential)
-            if visitor is not None:
-                break
-        else:
-            self._unknown()
-            return
-        route = self._parts.table.get(self.host)
-        if route is None:
-            self.refuse(pages.unknown_host())
-        else:
-            self._route = route
-            self._judge(route, visitor, credential)
-
-    def _judge(self, route: Route, visitor: Visitor, credential: Credential) -> None:
-        if opens(route, visitor):
-            self.credential = credential
-            self._admit(route)
-        else:
-            self.refuse(pages.forbidden(route))
-
-    def _unknown(self) -> None:
-        read = self.head.read
-        if b"x-neuropod-key" not in read and wants_page(self.head.circumstances, read.get(b"accept", b"")):
-            self._spawn(self._hop())
-        else:
-            self.refuse(pages.unauthenticated())
-
-    async def _hop(self) -> None:
-        hop = await self._parts.gate.doorkeeper.begin(self.host, self.head.target.decode("latin-1"))
-        location = f"{self._parts.addresses.console_origin}/gate/continue?ref={hop.reference}"
-        self.answer(pages.redirect(location, (hop.set_cookie,)))
-
-    def _enter(self, route: Route) -> None:
-        self._spawn(self._entered(route))
-
-    async def _entered(self, route: Route) -> None:
-        body = b"".join(self._body)
-        self._body.clear()
-        found = await enter(self._parts.gate.doorkeeper, self._parts.addresses, route, self.head, body)
-        if isinstance(found, Situation):
-            self.refuse(found)
-        else:
-            self.answer(found)
+    def _trouble(self, error: Exception) -> Situation:
+        """Return what to say when no connection can be had."""
+        raise NotImplementedError
 
     # to the pod
 
-    def _admit(self, route: Route) -> None:
-        self.admitted = True
-        if route.incarnation is None:
-            self.refuse(pages.status_page(route))
-            return
-        try:
-            connector = self._parts.connectors.of(route, route.incarnation)
-        except RuntimeUnavailableError:
-            self.refuse(pages.unreachable(route))
-            return
+    def _reach(self, connector: Connector, port: int) -> None:
         self._connector = connector
+        self._port = port
         idle = None
         if not self.head.asks_upgrade:
-            idle = connector.take_idle(route.port, self._client.loop.time(), repeatable=self._repeatable)
+            idle = connector.take_idle(port, self._client.loop.time(), repeatable=self._repeatable)
         if idle is not None:
             self._use(idle)
         else:
-            self._spawn(self._dial(route, connector))
+            self._spawn(self._dial(connector, port))
 
     @property
     def _repeatable(self) -> bool:
         return self.head.method in _REPEATABLE and not self.head.has_body
 
-    async def _dial(self, route: Route, connector: Connector) -> None:
+    async def _dial(self, connector: Connector, port: int) -> None:
         try:
-            upstream = await connector.dial(route.port)
-        except (NotReadyError, ConnectionError):
-            self.refuse(pages.not_listening(route))
-        except RuntimeUnavailableError:
-            self.refuse(pages.unreachable(route))
-        except TimeoutError:
-            self.refuse(pages.too_slow(route))
-        except BusyError:
-            self.refuse(pages.busy(route))
+            upstream = await connector.dial(port)
+        except (NotReadyError, RuntimeUnavailableError, BusyError, OSError) as error:
+            self.refuse(self._trouble(error))
+            return
+        if self.disconnected or self._head_sent:
+            upstream.close()
+        elif upstream.closed:
+            self.refuse(self._trouble(ConnectionResetError()))
         else:
-            if self.disconnected or self.response_complete or upstream.closed:
-                upstream.close()
-                if upstream.closed and not self.disconnected:
-                    self.refuse(pages.not_listening(route))
-            else:
-                self._use(upstream)
+            self._use(upstream)
 
     def _use(self, upstream: Upstream) -> None:
         head = self.head
@@ -280,7 +173,9 @@ class Exchange:
         upstream.begin(self, for_head=head.method == b"HEAD", may_upgrade=head.asks_upgrade)
         peer, trusted = self._client.peer
         upstream.transport.write(
-            forwarded_head(head, peer=peer, trusted_peer=trusted, scheme=self._parts.addresses.pods_scheme)
+            forwarded_head(
+                head, peer=peer, trusted_peer=trusted, scheme=self._parts.addresses.pods_scheme, to_pod=self.to_pod
+            )
         )
         if head.has_body:
             for data in self._body:
@@ -302,9 +197,7 @@ class Exchange:
         elif not self._head_sent and not self.disconnected:
             self._body.append(data)
             self._body_bytes += len(data)
-            if self._own and self._body_bytes > MOST_FORM_BYTES:
-                self.refuse(pages.bad_request(413, "the form is too large"))
-            elif self._body_bytes > _HELD_BYTES:
+            if self._body_bytes > _HELD_BYTES:
                 self._client.hold()
 
     def _send(self, upstream: Upstream, data: bytes) -> None:
@@ -316,11 +209,8 @@ class Exchange:
     def body_ended(self) -> None:
         """Take the end of the request."""
         self._body_done = True
-        if self._upstream is not None:
-            if self.head.chunked:
-                self._upstream.transport.write(b"0\r\n\r\n")
-        elif self._own and self._route is not None and not self.response_complete:
-            self._enter(self._route)
+        if self._upstream is not None and self.head.chunked:
+            self._upstream.transport.write(b"0\r\n\r\n")
 
     def upstream_paused(self, *, paused: bool) -> None:
         """Keep the client at the pod's pace."""
@@ -359,11 +249,10 @@ class Exchange:
             lines.append(b"Connection: close")
         self._head_sent = True
         self.moved_at = self._client.loop.time()
-        self._client.transport.write(answered_head(status, phrase, headers, lines, private=self._private))
+        self._client.transport.write(self._framed(status, phrase, headers, lines))
 
-    @property
-    def _private(self) -> bool:
-        return self._route is None or self._route.access is not Access.PUBLIC
+    def _framed(self, status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], lines: list[bytes]) -> bytes:
+        return answered_head(status, phrase, headers, lines, private=self._private, from_pod=self.to_pod)
 
     def answer_body(self, data: bytes) -> None:
         """Pass a part of the body on as it comes."""
@@ -389,7 +278,7 @@ class Exchange:
             return
         parts = self._parts
         lines = [b"Connection: Upgrade", b"Upgrade: websocket"]
-        answer = answered_head(101, b"Switching Protocols", headers, lines, private=self._private)
+        answer = self._framed(101, b"Switching Protocols", headers, lines)
         self._upstream = None
         self._head_sent = self.response_complete = True
         parts.streams.discard(self)
@@ -398,7 +287,7 @@ class Exchange:
             parts.streams.discard(splice)
             upstream.gone()
 
-        splice = Splice(self.host, self.credential, self._client.loop, ended)
+        splice = Splice(self.host, self.credential, self.admitted, self._client.loop, ended)
         parts.streams.add(splice)
         pod = upstream.hand_over()
         splice.join(self._client.leave(), pod, to_client=answer + rest)
@@ -406,23 +295,24 @@ class Exchange:
     def answer_broken(self, message: str, *, nothing_came: bool) -> None:
         """Learn that the pod's side ended before its answer did."""
         upstream, self._upstream = self._upstream, None
-        route = self._route
-        if self.response_complete or self.disconnected or route is None or upstream is None:
+        if self.response_complete or self.disconnected or upstream is None:
             return
         if self._head_sent:
             self._break()
         elif nothing_came and upstream.used and self._repeatable and not self._retried and self._connector is not None:
             self._retried = True  # it was idle and closed before the request could reach anybody
-            self._spawn(self._dial(route, self._connector))
+            self._spawn(self._dial(self._connector, self._port))
         else:
-            self.refuse(pages.bad_gateway(route, message))
+            self.refuse(pages.bad_gateway(self.host, message))
 
     def _break(self) -> None:
         """Cut the answer short, so that the client sees that it is not complete."""
         self._parts.streams.discard(self)
         self.disconnected = True
-        if self._answer_until_close:
-            self._client.transport.abort()  # an orderly end would look complete
+        if self._answer_until_close:  # an orderly end would look complete
+            connection = self._client.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._client.transport.abort()
         else:
             self._client.transport.close()
 

@@ -15,17 +15,17 @@ _HIGH_WATER = 512 * 1024
 class Splice:
     """An open WebSocket between a visitor and a pod; registered with the open streams for its life."""
 
-    admitted = True
-
     def __init__(
         self,
         host: str,
         credential: Credential | None,
+        admitted: bool,
         loop: asyncio.AbstractEventLoop,
         on_end: "Callable[[Splice], None]",
     ) -> None:
         self.host = host
         self.credential = credential
+        self.admitted = admitted
         self.moved_at = loop.time()
         self._loop = loop
         self._on_end = on_end
