@@ -20,7 +20,7 @@ from neuropod.runtimes.contract import (
     Workload,
     WorkloadId,
 )
-from neuropod.runtimes.local import network
+from neuropod.runtimes.local import cgroups, network
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen, Reason
@@ -100,6 +100,7 @@ async def printed(runtime: LocalRuntime, workload: Workload) -> list[str]:
 def uninstall(runtime: LocalRuntime) -> None:
     if runtime._opened is not None:
         network.uninstall(runtime._opened.network)
+        cgroups.uninstall(runtime._opened.cgroups)
 
 
 async def end_everything(runtime: LocalRuntime) -> None:
