@@ -62,6 +62,9 @@ class Claimed:
     new_key: NewKey | None = None
 
 
+MACHINE_KEY_NAME = "./neuropod on the server's machine"
+
+
 class Keys:
     """The use-cases. Each takes a session and never commits."""
 
@@ -157,6 +160,26 @@ class Keys:
         )
         session.add(row)
         self._note(session, "settle_preset_key", row, actor_id=None, via="system")
+
+    async def make_machine_key(self, session: Session, administrator_id: UserId) -> NewKey:
+        """Make the key of the command line on the server's own machine; the one of an earlier start ends."""
+        now = self._clock.now()
+        for row in await store.keys_named(session, administrator_id, MACHINE_KEY_NAME):
+            row.revoked_at = now
+        key = _KEY_START + new_token()
+        row = ApiKeyRow(
+            id=new_id("key"),
+            user_id=administrator_id,
+            name=MACHINE_KEY_NAME,
+            token_hash=token_hash(key),
+            prefix=key[:_PREFIX_LENGTH],
+            scopes=sorted(Scope),
+            created_at=now,
+        )
+        session.add(row)
+        session.nudge(Topic.ROUTES)
+        self._note(session, "make_machine_key", row, actor_id=None, via="machine")
+        return NewKey(Secret(key), row)
 
     # A program asks
 

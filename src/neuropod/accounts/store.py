@@ -248,3 +248,11 @@ async def delete_ended(session: Session, *, before: datetime) -> None:
     await session.execute(delete(SignInLinkRow).where(SignInLinkRow.expires_at < before))
     await session.execute(delete(KeyRequestRow).where(KeyRequestRow.expires_at < before))
     await session.execute(delete(SignInFailureRow).where(SignInFailureRow.at < before))
+
+
+async def keys_named(session: ReadSession, user_id: str, name: str) -> Sequence[ApiKeyRow]:
+    """Return a user's keys of that name that are not revoked."""
+    query = select(ApiKeyRow).where(
+        ApiKeyRow.user_id == user_id, ApiKeyRow.name == name, ApiKeyRow.revoked_at.is_(None)
+    )
+    return (await session.scalars(query)).all()

@@ -1,5 +1,6 @@
 """`neuropod pod …`: the pods."""
 
+import sys
 from typing import Any
 
 import click
@@ -308,7 +309,7 @@ def rm(use: Shared, /, names: tuple[str, ...], yes: bool) -> None:
     for name in names:
         one = use.api.pod(name)
         runs = one.status in {Status.RUNNING, Status.STARTING}
-        if runs and not yes and click.get_text_stream("stdin").isatty():
+        if runs and not yes and sys.stdin.isatty():
             click.confirm(f"{name} is {one.status}. Delete it, with what is on its container disk?", abort=True)
         use.api.delete_pod(name)
         click.echo(f"{name}: deleting" + (f"; its volume {one.volume.name} stays" if one.volume else ""))

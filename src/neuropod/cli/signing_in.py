@@ -1,6 +1,7 @@
 """`neuropod login`, `logout`, `whoami`, `key …`: which server, and who one is there."""
 
 import platform
+import sys
 import time
 
 import click
@@ -34,7 +35,7 @@ def login(use: Shared, /, url: str, with_key: str | None, admin: bool) -> None:
     """
     url = url if "://" in url else f"https://{url}"
     if with_key == "-":
-        with_key = click.get_text_stream("stdin").readline().strip()
+        with_key = sys.stdin.readline().strip()
     key = with_key or _asked_key(Api(Http(url, None)), [*_SCOPES, *([Scope.ADMIN] if admin else [])])
     me = Api(Http(url, key)).me()
     path = save_profile(Profile(url.rstrip("/"), key), use.profile or DEFAULT)

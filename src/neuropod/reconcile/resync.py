@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from neuropod.db.engine import Topic
 from neuropod.ids import IncarnationId, PodId
 from neuropod.kit.wakeups import Wakeup
 from neuropod.pods.resync import store
@@ -33,7 +34,7 @@ class ResyncLoop:
     """Implements driver.Loop."""
 
     name = "resync"
-    topics = frozenset[str]()
+    topics = frozenset[Topic]()
 
     def __init__(self, world: World) -> None:
         self.wakeup = Wakeup()

@@ -1,11 +1,9 @@
-"""The composition root: everything is built here once, in order, and passed down. Called by operate and by tests.
+"""Opens an installation: data directory, key, database, runtimes; builds the use-cases on them.
 
-`assembled` opens the installation (data directory, key, database, runtimes) and builds the use-cases; `serve` adds loops
-and listeners on top and runs until it is told to end; `serve_gateway` is the gateway as a process of its own. A command
-of the machine that finds no server running works on an `assembled` installation by itself.
+`assembled` is what a server stands on, and what a command of the machine works with when no server runs.
 """
 
-import shutil
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -20,7 +18,7 @@ from neuropod.catalogue.service import load_starters as load_starter_gpu_types
 from neuropod.db.engine import Database
 from neuropod.db.installation import InstallationRow, installation
 from neuropod.db.migrate import needs_upgrade, upgrade
-from neuropod.ids import RuntimeId, UserId
+from neuropod.ids import InstallationId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.keyfile import read_or_make_key
 from neuropod.kit.lockfile import exclusive
@@ -82,15 +80,15 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
         box = SecretBox(read_or_make_key(settings.effective_key_file))
         database = Database(settings.effective_database_url)
         stack.push_async_callback(database.aclose)
-        await _migrate(database, settings)
+        await _migrate(database)
         async with database.write() as session:
             row = await installation(session, key_fingerprint=box.fingerprint, now=clock.now())
         if row.key_fingerprint != box.fingerprint:
             raise WrongKeyFileError(
-                f"the key in {settings.effective_key_file} is not the one that {_database_name(settings)} was made with; "
-                "put the right key file back, or name it with NEUROPOD_KEY_FILE"
+                f"the key in {settings.effective_key_file} is not the one that {_database_name(settings)} was made "
+                "with; put the right key file back, or name it with NEUROPOD_KEY_FILE"
             )
-        runtimes = await _opened_runtimes(settings, row, clock, stack)
+        runtimes = await opened_runtimes(settings, row.installation_id, clock, stack)
         accounts = Accounts(settings, clock)
         async with database.write() as session:
             await load_starter_gpu_types(session)
@@ -125,34 +123,35 @@ def _database_name(settings: Settings) -> str:
     return "the PostgreSQL database" if settings.database_url else f"the database in {settings.data_dir / 'db'}"
 
 
-async def _migrate(database: Database, settings: Settings) -> None:
+async def _migrate(database: Database) -> None:
     """Bring the schema up to date; a SQLite file is copied first, so that the way back is one `mv`."""
     if database.is_sqlite:
         file = Path(database.url.removeprefix("sqlite:///"))
         async with database.engine.connect() as connection:
             outdated = await connection.run_sync(needs_upgrade)
-        if outdated and file.exists() and file.stat().st_size:
-            copy = file.with_suffix(".before-upgrade.sqlite3")
-            _copy_sqlite(file, copy)
-            log.info("copied the database before the upgrade", copy=str(copy))
+        if outdated:
+            await asyncio.to_thread(_copy_sqlite, file)
     await upgrade(database)
-    if database.is_sqlite:
-        for part in (settings.data_dir / "db").iterdir():
-            part.chmod(0o600)
 
 
-def _copy_sqlite(source: Path, target: Path) -> None:
+def _copy_sqlite(source: Path) -> None:
+    if not (source.exists() and source.stat().st_size):
+        return
+    target = source.with_suffix(".before-upgrade.sqlite3")
     draft = target.with_suffix(".part")
     with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(draft)) as copy:
         database.backup(copy)
-    shutil.move(draft, target)
+    draft.chmod(0o600)
+    draft.rename(target)
+    log.info("copied the database before the upgrade", copy=str(target))
 
 
-async def _opened_runtimes(
-    settings: Settings, row: InstallationRow, clock: Clock, stack: AsyncExitStack
+async def opened_runtimes(
+    settings: Settings, installation_id: InstallationId, clock: Clock, stack: AsyncExitStack
 ) -> dict[RuntimeId, Runtime]:
+    """Open the runtimes of the settings; one that cannot be opened is left out. They are closed with the stack."""
     opened = {}
-    for runtime in build_runtimes(settings, row.installation_id, clock):
+    for runtime in build_runtimes(settings, installation_id, clock):
         try:
             await runtime.open()
         except RuntimeUnavailableError as error:

@@ -1,0 +1,178 @@
+"""Runs a server: loops, the public listener (API, pages, gateway), and the machine's 0600 socket.
+
+Everything ends in order: no new requests, the streams, the loops with what they have under way, then the installation.
+A part that dies takes the server down loudly; what it was doing is picked up by the next start.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import uvicorn
+
+from neuropod.accounts.visitors import Visitors
+from neuropod.api.app import build_api
+from neuropod.api.machine import EndAll, Machine, build_machine_app
+from neuropod.api.parts import ApiParts
+from neuropod.db.notify import hear
+from neuropod.gateway.app import Gateway, serving_config, trustworthy
+from neuropod.gateway.doorkeeper import LocalDoorkeeper
+from neuropod.gateway.feed import DatabaseFeed
+from neuropod.gateway.internal import InternalApp
+from neuropod.gateway.passes import CookieNames
+from neuropod.ids import RuntimeId
+from neuropod.kit.clock import Clock
+from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.reconcile.down import end_workloads
+from neuropod.reconcile.driver import Driver
+from neuropod.reconcile.pods import PodsLoop
+from neuropod.reconcile.resync import ResyncLoop
+from neuropod.reconcile.world import World
+from neuropod.runtimes.contract import Report
+from neuropod.server.installation import Installation, assembled, socket_path
+from neuropod.server.listening import Listener, bound, machine_listener, refuse_plain_http, signals
+from neuropod.settings import Addresses, Settings
+
+_ANSWERED_SECONDS = 0.2  # after `neuropod down` has its answer the server ends
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a server that has started tells its caller."""
+
+    addresses: Addresses
+    port: int
+    sign_in_link: str  # works once
+    cli_key: str  # for the command line of whoever started it
+    reports: Mapping[RuntimeId, Report]
+
+
+async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: Clock) -> None:
+    """Run a server until SIGINT or SIGTERM, or until `neuropod down`; `ready` is called once it answers.
+
+    Raises what `assembled` raises, OSError (the port is taken), PlainHttpError, SocketPathError, and ServerFailedError
+    when a part of it died.
+    """
+    refuse_plain_http(settings)
+    with bound(settings) as listener:
+        port: int = listener.getsockname()[1]
+        async with assembled(settings.model_copy(update={"port": port}), clock) as here:
+            with machine_listener(socket_path(settings).absolute()) as for_machine:
+                await _serve(here, listener, for_machine, ready)
+
+
+class ServerFailedError(Exception):
+    """A part of the server died; its error is the cause."""
+
+
+async def _serve(
+    here: Installation, listener: socket.socket, for_machine: socket.socket, ready: Callable[[Started], None]
+) -> None:
+    settings, clock = here.settings, here.clock
+    addresses = settings.addresses(settings.port)
+    failures = FailureHook()
+    tasks = TaskSet(failures)
+    told_to_end = asyncio.Event()
+    gateway = Gateway(settings, addresses, here.row.installation_id, here.runtimes, _doorkeeper(here, addresses), clock)
+    parts = ApiParts(
+        settings=settings,
+        addresses=addresses,
+        database=here.database,
+        accounts=here.accounts,
+        pods=here.pods,
+        runtimes=here.runtimes,
+        board=here.board,
+        metrics=here.metrics,
+        clock=clock,
+        box=here.box,
+        routes=gateway.table,
+    )
+    driver = _driver(here, failures)
+
+    async def end_all() -> int:
+        await driver.aclose()
+        ended = await end_workloads(here.runtimes.values(), clock, grace_seconds=settings.reconcile.stop_grace_seconds)
+        asyncio.get_running_loop().call_later(_ANSWERED_SECONDS, told_to_end.set)  # after the answer to who asked
+        return ended
+
+    public = Listener(serving_config(cast("Any", build_api(parts)), gateway, settings))
+    machine = Listener(_machine_config(parts, end_all, gateway, here))
+    async with signals(told_to_end):
+        tasks.start(DatabaseFeed(gateway.table, here.database, here.pods, clock).run(), name="route feed")
+        tasks.start(gateway.run(), name="open streams")
+        if not here.database.is_sqlite:
+            tasks.start(hear(here.database, clock), name="notifications")
+        driver.start()
+        serving = [
+            asyncio.create_task(public.serve(sockets=[listener]), name="listener"),
+            asyncio.create_task(machine.serve(sockets=[for_machine]), name="machine listener"),
+        ]
+        ready(await _started(here, parts))
+        ended = asyncio.create_task(told_to_end.wait())
+        failed = asyncio.create_task(failures.wait())
+        try:
+            await asyncio.wait({ended, failed, *serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            public.should_exit = machine.should_exit = True
+            gateway.end()
+            await asyncio.gather(*serving, return_exceptions=True)
+            await driver.aclose()
+            await tasks.aclose()
+            ended.cancel()
+            failed.cancel()
+    if failures.first is not None:
+        name, error = failures.first
+        raise ServerFailedError(f"{name} died: {error!r}") from error
+
+
+def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
+    return LocalDoorkeeper(
+        here.box,
+        Visitors(here.database, here.accounts),
+        here.database.write,
+        here.clock,
+        CookieNames(trustworthy=trustworthy(addresses)),
+        pass_seconds=here.settings.gateway.pass_seconds,
+    )
+
+
+def _driver(here: Installation, failures: FailureHook) -> Driver:
+    world = World(
+        settings=here.settings.reconcile,
+        database=here.database,
+        pods=here.pods,
+        accounts=here.accounts,
+        runtimes=here.runtimes,
+        metrics=here.metrics,
+        clock=here.clock,
+        sweeping_allowed=here.row.epoch <= here.row.confirmed_epoch,
+    )
+    return Driver(
+        [PodsLoop(world, failures), ResyncLoop(world)],
+        database=here.database,
+        board=here.board,
+        metrics=here.metrics,
+        clock=here.clock,
+        on_failure=failures,
+    )
+
+
+async def _started(here: Installation, parts: ApiParts) -> Started:
+    link = await Machine(parts).sign_in_link()
+    async with here.database.write() as session:
+        key = await here.accounts.keys.make_machine_key(session, here.first_administrator)
+    return Started(parts.addresses, here.settings.port, link.url, key.key.reveal(), here.reports)
+
+
+def _machine_config(parts: ApiParts, end_all: EndAll, gateway: Gateway, here: Installation) -> uvicorn.Config:
+    """Return how the 0600 socket is served: what a gateway alone asks, and what the machine's commands ask."""
+    internal = InternalApp(here.row.installation_id, parts.addresses, gateway.table, _doorkeeper(here, parts.addresses))
+    machine = build_machine_app(parts, end_all)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        chosen: Any = internal if scope.get("path", "").startswith("/internal/") else machine
+        await chosen(scope, receive, send)
+
+    return uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=2)
