@@ -67,4 +67,4 @@ def delete_log(directory: Path) -> None:
 
 def disk_capacity_bytes(opened: Opened) -> int:
     """Tell how much disk can be promised in all."""
-    return disks.room_bytes(opened.disks)
+    return disks.capacity_bytes(opened.disks)
