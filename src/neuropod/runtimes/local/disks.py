@@ -1,15 +1,36 @@
 """Disks with a size that holds: volumes and container disks, as loop-mounted images (root) or measured folders (user).
 
-Called by the server (`promise`, `delete_tree`, `sweep`) and by each pod's shim (`attach_volume`,
+Called by the server (`room_bytes`, `capacity_bytes`, `delete_tree`, `sweep`) and by each pod's shim (`attach_volume`,
 `attach_container_disk`, `overrun`). Nothing below a pod's own folder is ever followed by name (SECURITY 5).
+
+Below `<data dir>`, root-only (0700); `<name>` is the volume's id or the incarnation's key:
+
+    volumes/<name>.img, disks/<name>.img    images; sparse, their length is their size
+    volumes/<name>.at/, disks/<name>.at/    where an image is mounted while somebody uses it
+    volumes/<name>/, disks/<name>/          folders, where there are no images; <name>.size: what was promised and used
+    …/.locks/<name>.users                   held shared by each shim that uses the disk: the kernel lets go for the dead
+    …/.locks/<name>.gate                    held while the disk is mounted, unmounted, made or grown
+    disks/.blank/                           empty file systems, copied in a few milliseconds where mkfs takes fifty
 """
 
-from collections.abc import Mapping
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from neuropod.runtimes.local.tools import Tools
+from neuropod.runtimes.local import images
+from neuropod.runtimes.local.tools import ToolFailedError, Tools, run
+
+_VOLUMES, _DISKS = "volumes", "disks"
+_BLOCK = 4096
+_INODE_BYTES = 512  # what a file costs that has no content: else they are free, and fill the disk's table
+_DELETE_SECONDS = 3600.0
+_SCAN_SECONDS = 3600.0
+_ENDLESS = 1 << 60
 
 
 class DiskFullError(Exception):
@@ -28,12 +49,29 @@ class DiskPlan:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
-        raise NotImplementedError
+        return {
+            "data_dir": self.data_dir,
+            "images": self.images,
+            "tools": self.tools.as_json(),
+            "overcommit": self.overcommit,
+            "reserve_bytes": self.reserve_bytes,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "DiskPlan":
         """Return the plan that `as_json` wrote."""
-        raise NotImplementedError
+        return cls(
+            data_dir=data["data_dir"],
+            images=data["images"],
+            tools=Tools.from_json(data["tools"]),
+            overcommit=data["overcommit"],
+            reserve_bytes=data["reserve_bytes"],
+        )
+
+    @property
+    def homes(self) -> tuple[Path, Path]:
+        """Return the folders in which disks are."""
+        return Path(self.data_dir, _VOLUMES), Path(self.data_dir, _DISKS)
 
 
 class Disk(Protocol):
@@ -55,31 +93,315 @@ class Disk(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The paths of one disk."""
+
+    home: Path
+    name: str
+
+    @property
+    def image(self) -> Path:
+        return self.home / f"{self.name}.img"
+
+    @property
+    def at(self) -> Path:
+        return self.home / f"{self.name}.at"
+
+    @property
+    def folder(self) -> Path:
+        return self.home / self.name
+
+    @property
+    def size(self) -> Path:
+        return self.home / f"{self.name}.size"
+
+    @property
+    def users(self) -> Path:
+        return self.home / ".locks" / f"{self.name}.users"
+
+    @property
+    def gate(self) -> Path:
+        return self.home / ".locks" / f"{self.name}.gate"
+
+    def prepare(self) -> None:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.users.parent.mkdir(mode=0o700, exist_ok=True)
+
+
+def _place(plan: DiskPlan, kind: str, name: str) -> _Place:
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} cannot name a disk")
+    return _Place(Path(plan.data_dir, kind), name)
+
+
 def attach_volume(plan: DiskPlan, volume_id: str, *, size_bytes: int, uid: int, gid: int) -> Disk:
-    """Attach the volume, made at first use and grown when larger is asked; shared with the user's other pods."""
-    raise NotImplementedError
+    """Attach the volume, made at first use and grown when larger is asked; shared with the user's other pods.
+
+    Raises DiskFullError.
+    """
+    place = _place(plan, _VOLUMES, volume_id)
+    disk = _attach(plan, place, _in_blocks(size_bytes), journal=True)
+    if os.geteuid() == 0:
+        try:
+            images.give_to(disk.path, uid, gid)
+        except BaseException:
+            disk.detach()
+            raise
+    return disk
 
 
-def attach_container_disk(plan: DiskPlan, workload: str, *, size_bytes: int, uid: int, gid: int) -> Disk:
-    """Attach the incarnation's container disk, empty at first, kept until `remove_container_disk`."""
-    raise NotImplementedError
+def attach_container_disk(plan: DiskPlan, workload: str, *, size_bytes: int, uid: int, gid: int) -> Disk:  # noqa: ARG001
+    """Attach the incarnation's container disk, empty at first, kept until `remove_container_disk`.
+
+    Its top stays ours; the folders that are made in it for the pod are the caller's to give away. It has no journal:
+    after a crash of the machine nobody needs it. Raises DiskFullError.
+    """
+    return _attach(plan, _place(plan, _DISKS, workload), _in_blocks(size_bytes), journal=False)
+
+
+def _in_blocks(size_bytes: int) -> int:
+    return -(-size_bytes // _BLOCK) * _BLOCK
+
+
+def _attach(plan: DiskPlan, place: _Place, size_bytes: int, *, journal: bool) -> Disk:
+    place.prepare()
+    with _locked(place.gate):
+        if not plan.images:
+            _promise_folder(plan, place, size_bytes)
+            place.folder.mkdir(mode=0o700, exist_ok=True)
+            return _Folder(plan, place, size_bytes, _hold(place.users))
+        had = images.size_of(place.image)
+        if size_bytes > had:
+            with _promising(plan, size_bytes - had):
+                images.lengthen(place.image, size_bytes) if had else images.make(
+                    place.image,
+                    size_bytes,
+                    blanks=Path(plan.data_dir, _DISKS, ".blank"),
+                    tools=plan.tools,
+                    journal=journal,
+                )
+        users = _hold(place.users)
+        try:
+            path, has = images.mount(place.image, place.at, tools=plan.tools, journal=journal)
+        except BaseException:
+            os.close(users)
+            raise
+        return _Image(place, path, has, users)
+
+
+class _Image:
+    """A disk in a loop-mounted image."""
+
+    def __init__(self, place: _Place, path: Path, size_bytes: int, users: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self._place = place
+        self._users = users
+
+    def used_bytes(self) -> int:
+        facts = os.statvfs(self.path)
+        return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+
+    def overrun(self) -> bool:
+        return False
+
+    def detach(self) -> None:
+        if self._users < 0:
+            return
+        with _locked(self._place.gate):
+            os.close(self._users)
+            self._users = -1
+            _unmount_unused(self._place)
+
+
+class _Folder:
+    """A disk that is a folder."""
+
+    def __init__(self, plan: DiskPlan, place: _Place, size_bytes: int, users: int) -> None:
+        self.path = place.folder
+        self.size_bytes = size_bytes
+        self._plan = plan
+        self._place = place
+        self._users = users
+
+    def used_bytes(self) -> int:
+        used = measure(self._plan.tools, self.path)
+        with suppress(OSError):
+            _write_size(self._place.size, self.size_bytes, used)
+        return used
+
+    def overrun(self) -> bool:
+        return self.used_bytes() > self.size_bytes
+
+    def detach(self) -> None:
+        if self._users >= 0:
+            os.close(self._users)
+            self._users = -1
+
+
+def measure(tools: Tools, folder: Path) -> int:
+    """Return the bytes that a folder takes of the disk, its files' own entries included.
+
+    `du` follows no link, opens every folder relative to its parent, and copes with any depth. In mode `user` it runs
+    as the root of the shim's user namespace, for whom no folder of the pod's is closed.
+    """
+    total = 0
+    for options, each in ((("--block-size=1",), 1), (("--inodes",), _INODE_BYTES)):
+        # What vanishes while it looks is told as an error: what it counted until then is good.
+        done = subprocess.run(
+            [*tools.du, "-s", "-x", *options, "--", str(folder)],
+            cwd="/",
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_SCAN_SECONDS,
+            check=False,
+        )
+        with suppress(ValueError, IndexError):
+            total += int(done.stdout.split(b"\t")[0]) * each
+    return total
+
+
+def _unmount_unused(place: _Place) -> bool:
+    """Unmount when no live shim holds the disk; the gate is held. Tells whether it was mounted and is not any more."""
+    if not images.is_mounted(place.at):
+        return False
+    fd = os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        images.unmount(place.at)
+        return True
+    finally:
+        os.close(fd)
 
 
 def remove_container_disk(plan: DiskPlan, workload: str) -> None:
     """Delete the disk of an ended incarnation (in a subprocess where it is a folder); may be repeated."""
-    raise NotImplementedError
+    place = _place(plan, _DISKS, workload)
+    if not place.home.is_dir():
+        return
+    place.prepare()
+    with _locked(place.gate):
+        if images.is_mounted(place.at):
+            images.unmount(place.at)
+        with suppress(FileNotFoundError):
+            place.at.rmdir()
+        place.image.unlink(missing_ok=True)
+        if place.folder.exists():
+            delete_tree(plan, place.folder)
+        for path in (place.size, place.users, place.gate):
+            path.unlink(missing_ok=True)
+
+
+def capacity_bytes(plan: DiskPlan) -> int:
+    """Tell how much can be promised in all, what is promised already included."""
+    if plan.overcommit:
+        return _ENDLESS
+    facts = os.statvfs(_existing(Path(plan.data_dir)))
+    used = sum(used for _, used in _promises(plan))
+    return max(0, facts.f_bavail * facts.f_frsize + used - plan.reserve_bytes)
 
 
 def room_bytes(plan: DiskPlan) -> int:
     """Tell how much more can be promised."""
-    raise NotImplementedError
+    return max(0, capacity_bytes(plan) - sum(promised for promised, _ in _promises(plan)))
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _promises(plan: DiskPlan) -> Iterator[tuple[int, int]]:
+    """Yield (promised, used) of each disk that is there."""
+    for home in plan.homes:
+        for path in home.iterdir() if home.is_dir() else ():
+            with suppress(OSError, ValueError):
+                if path.suffix == ".img":
+                    facts = path.lstat()
+                    yield facts.st_size, facts.st_blocks * 512
+                elif path.suffix == ".size":
+                    promised, used = path.read_text().split()
+                    yield int(promised), int(used)
+
+
+@contextmanager
+def _promising(plan: DiskPlan, bytes_more: int) -> Iterator[None]:
+    """Check that there is room, and let nobody else check until the promise stands."""
+    home = Path(plan.data_dir, _DISKS)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(home / ".room"):
+        room = room_bytes(plan)
+        if bytes_more > room:
+            raise DiskFullError(
+                f"The data disk has room for {room // 10**6} MB more, and {bytes_more // 10**6} MB were asked for."
+            )
+        yield
+
+
+def _promise_folder(plan: DiskPlan, place: _Place, size_bytes: int) -> None:
+    had, used = 0, 0
+    with suppress(OSError, ValueError):
+        had, used = (int(word) for word in place.size.read_text().split())
+    if size_bytes > had:
+        with _promising(plan, size_bytes - had):
+            _write_size(place.size, size_bytes, used)
+
+
+def _write_size(path: Path, promised: int, used: int) -> None:
+    coming = path.with_name(f"{path.name}.{os.getpid()}")
+    coming.write_text(f"{promised} {used}\n")
+    coming.rename(path)
 
 
 def sweep(plan: DiskPlan) -> int:
     """Unmount what dead shims left mounted, and tell how many; contents stay."""
-    raise NotImplementedError
+    count = 0
+    for home in plan.homes:
+        for at in sorted(home.glob("*.at")) if home.is_dir() else ():
+            place = _Place(home, at.name.removesuffix(".at"))
+            place.prepare()
+            with _locked(place.gate):
+                count += _unmount_unused(place)
+    return count
 
 
 def delete_tree(plan: DiskPlan, directory: Path) -> None:
     """Delete a folder whatever is in it (deep, unreadable, full of links), in a subprocess; may be repeated."""
-    raise NotImplementedError
+    if directory.is_symlink():
+        directory.unlink()
+        return
+    remove = [*plan.tools.rm, "-rf", "--one-file-system", "--", str(directory)]
+    try:
+        run(remove, timeout_seconds=_DELETE_SECONDS)
+    except ToolFailedError:
+        # Folders that their owner closed to himself; root never comes here.
+        with suppress(ToolFailedError):
+            run([*plan.tools.chmod, "-R", "u+rwX", "--", str(directory)], timeout_seconds=_DELETE_SECONDS)
+        run(remove, timeout_seconds=_DELETE_SECONDS)
+
+
+def _hold(path: Path) -> int:
+    """Take a shared lock that lasts as long as the descriptor; the gate is held, so nobody has it exclusively."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file that another holder may delete."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    yield
+                    return
+        finally:
+            os.close(fd)

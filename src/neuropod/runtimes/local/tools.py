@@ -30,6 +30,7 @@ _PROGRAMS: Mapping[str, tuple[str, str]] = {
     "setpriv": ("setpriv", "util-linux"),
     "mkfs_ext4": ("mkfs.ext4", "e2fsprogs"),
     "resize2fs": ("resize2fs", "e2fsprogs"),
+    "e2fsck": ("e2fsck", "e2fsprogs"),
     "rm": ("rm", "coreutils"),
     "chmod": ("chmod", "coreutils"),
     "du": ("du", "coreutils"),
@@ -61,6 +62,7 @@ class Tools:
     setpriv: tuple[str, ...] = ()
     mkfs_ext4: tuple[str, ...] = ()
     resize2fs: tuple[str, ...] = ()
+    e2fsck: tuple[str, ...] = ()
     rm: tuple[str, ...] = ()
     chmod: tuple[str, ...] = ()
     du: tuple[str, ...] = ()
@@ -217,6 +219,7 @@ def run(
     stdin: str | None = None,
     timeout_seconds: float = 30,
     env: Mapping[str, str] | None = None,
+    good: frozenset[int] = frozenset({0}),
 ) -> str:
     """Run a tool to its end with an empty environment and return its output; ToolFailedError tells what it said."""
     if not argv:
@@ -236,7 +239,7 @@ def run(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolFailedError(f"{argv[0]}: {error}") from error
-    if done.returncode != 0:
+    if done.returncode not in good:
         raise ToolFailedError(f"{Path(argv[0]).name}: {(done.stderr or done.stdout).strip()[-2000:]}")
     return done.stdout
 
