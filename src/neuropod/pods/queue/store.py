@@ -1,11 +1,11 @@
 """The SQL of room: what is taken of a runtime, who waits before whom, and who is woken when something is given back.
 
-Used by runs.store (under `lock_runtime`, so that nothing is given twice and no wake-up is lost) and by store (for a
-pod's place in its queue). Whoever takes the lock takes it before any row, which rules out deadlocks with wake-ups.
+Used by opening.store and runs.store (under `lock_runtime`, so that nothing is given twice and no wake-up is lost) and
+by store (for a pod's place in its queue). Whoever takes the lock takes it before any row, which rules out deadlocks
+with wake-ups.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -96,37 +96,6 @@ async def needs_of(session: ReadSession, pods: Collection[PodRow]) -> dict[PodId
         )
         for pod in pods
     }
-
-
-@dataclass(frozen=True, slots=True)
-class AtTheCounter:
-    """A pod at its turn: its row, locked, what is taken of its runtime, and who of its queue asked before it."""
-
-    pod: PodRow
-    taken: Taken
-    earlier: int
-
-
-async def at_the_counter(session: Session, condition: ColumnElement[bool]) -> AtTheCounter | None:
-    """Return the one pod of the condition with all that its turn is decided by, in one query; under `lock_runtime`."""
-    amounts = [
-        select(func.coalesce(func.sum(column), 0)).where(AllocationRow.runtime_id == PodRow.runtime_id)
-        for column in (AllocationRow.cpu_cores, AllocationRow.memory_bytes, AllocationRow.disk_bytes)
-    ]
-    volumes = select(func.coalesce(func.sum(VolumeRow.size_gb), 0)).where(VolumeRow.runtime_id == PodRow.runtime_id)
-    earlier_pod = aliased(PodRow)
-    earlier = select(func.count(earlier_pod.id)).where(_waits_before(earlier_pod))
-    numbers = [query.correlate(PodRow).scalar_subquery() for query in (*amounts, volumes, earlier)]
-    query = select(PodRow, *numbers).where(condition).with_for_update(of=PodRow)
-    row = (await session.execute(query.execution_options(populate_existing=True))).first()
-    if row is None:
-        return None
-    pod, cpu_cores, memory_bytes, disk_bytes, volume_gb, count = row
-    devices: frozenset[str] = frozenset()
-    if pod.gpus:
-        devices = (await _devices(session, [pod.runtime_id])).get(pod.runtime_id, devices)
-    disk_bytes = int(disk_bytes) + int(volume_gb) * BYTES_PER_GB
-    return AtTheCounter(pod, Taken(int(cpu_cores), int(memory_bytes), disk_bytes, devices), int(count))
 
 
 def _waits_before(waiting: Any) -> ColumnElement[bool]:

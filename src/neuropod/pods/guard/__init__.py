@@ -1,0 +1,1 @@
+"""What keeps a worker that lost its lease from writing anything."""

@@ -1,0 +1,149 @@
+"""The SQL of leases on pods: who still holds one, giving it back, what a failed pass leaves.
+
+Called by opening.store and runs.store first of all in a transaction: a pod whose lease went to another worker is left
+as it is. `due_at` never moves into the future when the wish moved meanwhile (`generation`).
+
+Order of locks: runtimes (queue.lock_runtime), then pods by id, then other rows, events last.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, literal, select, update
+
+from neuropod.db.engine import Session, Topic
+from neuropod.db.events import record_event
+from neuropod.db.record import UtcDateTime
+from neuropod.ids import PodId
+from neuropod.pods.claims import Claimed, Lease
+from neuropod.pods.lifecycle import PodFacts
+from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
+from neuropod.pods.status import status_of
+
+_MAX_ERROR_CHARACTERS = 2000
+_PODS = PodRow.__table__
+_RELEASED: Mapping[str, Any] = {"lease_token": None, "lease_until": None, "failures": 0, "last_error": None}
+_RELEASE_MANY = (
+    update(PodRow)
+    .where(_PODS.c.id == bindparam("pod"))
+    .values(
+        **_RELEASED,
+        due_at=bindparam("due"),
+        waiting_reason=bindparam("blocked"),
+        waiting_since=bindparam("blocked_since"),
+    )
+)
+
+
+def ours(lease: Lease) -> ColumnElement[bool]:
+    """Return the condition under which the pod is still this worker's."""
+    return and_(PodRow.id == lease.pod_id, PodRow.lease_token == lease.token)
+
+
+async def lock_ours(session: Session, leases: Iterable[Lease]) -> dict[PodId, int]:
+    """Lock the pods whose leases are still held, and return the generation of each as it is now."""
+    by_id = {lease.pod_id: lease for lease in leases}
+    query = select(PodRow.id, PodRow.lease_token, PodRow.generation).where(PodRow.id.in_(list(by_id)))
+    rows = await session.execute(query.order_by(PodRow.id).with_for_update())
+    return {PodId(row.id): row.generation for row in rows if row.lease_token == by_id[PodId(row.id)].token}
+
+
+async def write_ours(session: Session, lease: Lease, changes: Mapping[str, Any], *also: ColumnElement[bool]) -> bool:
+    """Write columns of the pod if its lease is still held (and all of `also` is true); tell whether it was."""
+    statement = update(PodRow).where(ours(lease), *also).values(**changes).returning(PodRow.id)
+    return bool((await session.scalars(statement.execution_options(synchronize_session=False))).all())
+
+
+async def release_many(
+    session: Session, pods: Iterable[tuple[Lease, int, PodFacts, datetime | None]], now: datetime
+) -> None:
+    """Give back the leases of locked pods: (lease, generation now, facts, when it is due), all in one statement."""
+    rows = [
+        {
+            "pod": lease.pod_id,
+            "due": due_at if generation == lease.generation else now,
+            "blocked": facts.waiting_reason,
+            "blocked_since": facts.waiting_since,
+        }
+        for lease, generation, facts, due_at in pods
+    ]
+    if rows:
+        connection = await session.connection()
+        await connection.execute(_RELEASE_MANY, rows)
+
+
+async def release(session: Session, claimed: Claimed, *, now: datetime, due_at: datetime | None) -> bool:
+    """Give the lease back with nothing to record. False: it was not ours any more."""
+    return await _give_lease_back(session, claimed.lease, now=now, due_at=due_at)
+
+
+async def record_unavailable(session: Session, claimed: Claimed, *, now: datetime, due_at: datetime) -> bool:
+    """Record that the runtime gave no answer; the facts stay as last seen. False: not ours any more."""
+    failures = claimed.facts.failures + 1
+    if not await _give_lease_back(session, claimed.lease, now=now, due_at=due_at, failures=failures):
+        return False
+    current = claimed.facts.incarnation
+    if current is not None and current.open and current.unavailable_since is None:
+        await session.execute(
+            update(IncarnationRow).where(IncarnationRow.id == current.id).values(unavailable_since=now)
+        )
+        session.nudge(Topic.ROUTES)
+    return True
+
+
+async def record_failure(session: Session, claimed: Claimed, error: str, *, now: datetime, due_at: datetime) -> bool:
+    """Record that a pass failed by a defect or a timeout: the row's own error, which stops nothing else."""
+    return await _give_lease_back(
+        session,
+        claimed.lease,
+        now=now,
+        due_at=due_at,
+        failures=claimed.facts.failures + 1,
+        last_error=error[:_MAX_ERROR_CHARACTERS],
+    )
+
+
+async def _give_lease_back(
+    session: Session, lease: Lease, *, now: datetime, due_at: datetime | None, **changes: Any
+) -> bool:
+    schedule: ColumnElement[Any] = case(
+        (PodRow.generation != lease.generation, literal(now, UtcDateTime())), else_=literal(due_at, UtcDateTime())
+    )
+    return await write_ours(session, lease, {**_RELEASED, "due_at": schedule, **changes})
+
+
+async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -> None:
+    """Give back what ended incarnations of these pods had taken: nothing of them is left."""
+    ended = (
+        update(IncarnationRow)
+        .where(
+            IncarnationRow.pod_id.in_(list(pod_ids)),
+            IncarnationRow.ended_at.is_not(None),
+            IncarnationRow.removed_at.is_(None),
+        )
+        .values(removed_at=now)
+        .returning(IncarnationRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    ids = (await session.scalars(ended)).all()
+    if ids:
+        statement = delete(AllocationRow).where(AllocationRow.incarnation_id.in_(ids))
+        await session.execute(statement.execution_options(synchronize_session=False))
+
+
+async def tell(session: Session, lease: Lease, kind: str, facts: PodFacts, now: datetime) -> None:
+    """Write the event of a turn in a pod's life; the last thing of a transaction."""
+    shown = status_of(facts, now)
+    current = facts.incarnation
+    await record_event(
+        session,
+        kind,
+        shown.message,
+        at=now,
+        owner_id=lease.owner_id,
+        pod_id=lease.pod_id,
+        reason=shown.reason,
+        incarnation=current.number if current is not None else None,
+        exit_code=current.exit_code if current is not None else None,
+    )

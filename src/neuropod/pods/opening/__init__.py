@@ -1,0 +1,1 @@
+"""How pods get an incarnation: room, order, number, price and allocations in one transaction."""
