@@ -146,7 +146,7 @@ async def ask(state_dir: Path, request: control.Request) -> Answer:
             raise RuntimeUnavailableError("the pod's shim does not answer") from None
         finally:
             loop.remove_reader(connection)
-        data, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+        data, fds, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
     received = socket.socket(fileno=fds[0]) if fds else None
     if not data:
         raise ConnectionResetError("the shim ended")
