@@ -91,7 +91,7 @@ class FakeRuntime:
         while True:
             changed = self._world.changed
             for line in self._lines(workload_id)[number:]:
-                if number >= skip and (query.since is None or position >= query.since):
+                if number >= skip and (query.since is None or position > query.since):
                     yield LogLine(position, line)
                 position += len(line.encode()) + 1
                 number += 1
