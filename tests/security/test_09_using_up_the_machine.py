@@ -9,6 +9,7 @@ import pytest
 from neuropod.runtimes.contract import Phase
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.words import Reason
+from runtimes.local.as_user import run_as_user
 from runtimes.local.pods import MIB, a_workload, end_everything, opened, output_of, printed, python, run_to_end, until
 
 pytestmark = pytest.mark.root
@@ -157,3 +158,22 @@ async def test_one_unreadable_state_spoils_only_its_own_pod(tmp_path: Path):
         assert seen == {workload.id.pod: Reason.READY, "pod_bad": Reason.LOST}
         await end_everything(runtime)
         assert await runtime.list_seen() == []
+
+
+async def overrun(tmp_path: Path) -> None:
+    """Fill a folder that has no limit of its own beyond its size, while a neighbour launches and works."""
+    fill = "import time\nwith open('/workspace/big', 'wb') as file: file.write(bytes(96 << 20))\ntime.sleep(1000)"
+    async with opened(tmp_path / "data", mode="user") as runtime:
+        workload = python(fill, volume="vol_1")
+        await runtime.ensure(workload)
+        await neighbour_works(runtime)
+
+        seen = await until(runtime, workload.id, Phase.EXITED, seconds=40)
+
+        assert seen.reason is Reason.DISK_FULL
+        assert "volume holds more than its 67 MB" in seen.message
+        assert "volume holds more" in " ".join(await output_of(runtime, workload))
+
+
+def test_an_overrun_disk_ends_the_pod_where_no_file_system_has_limits(tmp_path: Path):
+    run_as_user(tmp_path, "test_09_using_up_the_machine", "overrun")
