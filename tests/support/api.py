@@ -140,7 +140,7 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
     runtimes = {runtime.id: runtime}
     parts = ApiParts(
         settings=settings,
-        addresses=settings.addresses(8080),
+        addresses=settings.addresses(settings.port),
         database=database,
         accounts=accounts,
         pods=Pods(settings, box, clock, runtimes, INSTALLATION),
@@ -169,3 +169,12 @@ async def world(database: Database) -> AsyncIterator[ApiWorld]:
     """The API on SQLite and on PostgreSQL."""
     async with api_world(database) as made:
         yield made
+
+
+@pytest.fixture
+async def sqlite_world(sqlite_url: str) -> AsyncIterator[ApiWorld]:
+    """The API on SQLite alone: for what does not depend on the database."""
+    database = Database(sqlite_url)
+    async with api_world(database) as made:
+        yield made
+    await database.aclose()

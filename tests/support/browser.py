@@ -71,7 +71,7 @@ class Page:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             with suppress(AssertionError):
-                if value := await self.run(script):
+                if value := await self.run(f"(it => it instanceof Node || it)({script})"):
                     return value
             if asyncio.get_running_loop().time() > deadline:
                 here = await self.run("location.href + ' ' + document.body?.innerText")

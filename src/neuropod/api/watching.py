@@ -17,6 +17,7 @@ from neuropod.observability.metrics import Metrics
 
 MAX_BODY_BYTES = 1024 * 1024
 
+_API = "/api/v1/"
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,7 +60,9 @@ class Watch:
                 await internal_problem()(scope, receive, noting)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = getattr(scope.get("route"), "path", "none")  # a pattern: its values are few
+        if scope["path"].startswith(_API) and route.startswith("/") and not route.startswith(_API):
+            route = _API + route.removeprefix("/")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)

@@ -30,7 +30,7 @@ def redacted(text: str) -> str:
     """Return the text without queries of addresses, one-time fragments, credentials, and terminal escapes."""
     text = _QUERY.sub("?" + STARS, text)
     text = _FRAGMENT.sub("#" + STARS, text)
-    text = _BEARER.sub(rf"\1\2{STARS}", text)
+    text = _BEARER.sub(lambda found: f"{found[1]}{found[2]}{STARS}", text)
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -30,6 +30,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._environment.filters["sentence"] = _sentence
 
     def page(
         self,
@@ -93,6 +94,11 @@ class Pages:
     @property
     def _pods_pattern(self) -> str:
         return self._addresses.pod_origin(f"*.{self._addresses.pods_domain}")
+
+
+def _sentence(message: str) -> str:
+    """Return an error's message, which begins small, as a sentence."""
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?", "!")) else ".")
 
 
 _TITLES = {

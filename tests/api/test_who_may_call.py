@@ -1,0 +1,130 @@
+"""Who may call what: a row per route, a column per caller; a route without a row fails (DESIGN §8, SECURITY 30)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from httpx import AsyncClient
+
+from neuropod.api.app import build_routes
+from neuropod.words import Scope
+from support.api import POD, ApiWorld
+
+# Methods and path: status for nobody, an outsider, the owner, an administrator (each of the last three by session), and
+# for the owner's key of scopes read and write. `{pod}` is a running pod of the owner's, `{key}` a key of theirs.
+# What changes the pod for good comes with a pod of its own.
+TABLE: dict[str, tuple[int, int, int, int, int]] = {
+    "POST /api/v1/session": (401, 401, 401, 401, 403),  # a wrong password; a key's host has no sign-in
+    "GET /api/v1/session": (401, 200, 200, 200, 403),
+    "DELETE /api/v1/session": (401, 204, 204, 204, 403),
+    "GET /api/v1/me": (401, 200, 200, 200, 200),
+    "PATCH /api/v1/me": (401, 200, 200, 200, 403),
+    "PUT /api/v1/me/password": (401, 204, 204, 204, 403),
+    "GET /api/v1/api-keys": (401, 200, 200, 200, 200),
+    "POST /api/v1/api-keys": (401, 201, 201, 201, 403),
+    "DELETE /api/v1/api-keys/{key_id}": (401, 404, 204, 404, 403),
+    "POST /api/v1/key-requests": (201, 201, 201, 201, 201),
+    "POST /api/v1/key-requests/{request_id}/claim": (404, 404, 404, 404, 404),  # the program's secret decides
+    "GET /api/v1/templates": (401, 200, 200, 200, 200),
+    "GET /api/v1/templates/{template}": (401, 200, 200, 200, 200),
+    "GET /api/v1/gpu-types": (401, 200, 200, 200, 200),
+    "POST /api/v1/pods": (401, 201, 201, 201, 201),
+    "GET /api/v1/pods": (401, 200, 200, 200, 200),
+    "GET /api/v1/pods/{pod}": (401, 404, 200, 200, 200),
+    "PATCH /api/v1/pods/{pod}": (401, 404, 409, 409, 409),  # running: restart_required
+    "DELETE /api/v1/pods/{pod}": (401, 404, 202, 202, 202),
+    "POST /api/v1/pods/{pod}/start": (401, 404, 200, 200, 200),
+    "POST /api/v1/pods/{pod}/stop": (401, 404, 200, 200, 200),
+    "POST /api/v1/pods/{pod}/restart": (401, 404, 200, 200, 200),
+    "GET /api/v1/pods/{pod}/logs": (401, 404, 200, 200, 200),
+    "GET /api/v1/pods/{pod}/events": (401, 404, 200, 200, 200),
+    "GET /api/v1/pods/{pod}/ports": (401, 404, 200, 200, 200),
+    "POST /api/v1/pods/{pod}/ports": (401, 404, 201, 201, 201),
+    "PATCH /api/v1/pods/{pod}/ports/{port}": (401, 404, 200, 200, 200),
+    "DELETE /api/v1/pods/{pod}/ports/{port}": (401, 404, 204, 204, 204),
+    "POST /api/v1/pods/{pod}/ports/{port}/link": (401, 404, 200, 200, 200),
+    "GET /api/v1/system": (401, 200, 200, 200, 200),
+    "GET /metrics": (401, 403, 403, 200, 403),
+    "GET /healthz": (200, 200, 200, 200, 200),
+    "GET /readyz": (200, 200, 200, 200, 200),
+    # Pages: nobody is led to the sign-in; keys are led to the console's host (307)
+    "GET /": (303, 200, 200, 200, 307),
+    "GET /sign-in": (200, 303, 303, 303, 307),
+    "POST /sign-in": (403, 401, 401, 401, 307),  # nobody comes from no page of ours; the others' password is wrong
+    "GET /sign-in/link": (200, 200, 200, 200, 307),
+    "POST /sign-in/link": (403, 401, 401, 401, 307),
+    "POST /sign-out": (303, 303, 303, 303, 307),
+    "GET /password": (303, 200, 200, 200, 307),
+    "POST /password": (303, 303, 303, 303, 307),
+    "GET /connect": (303, 200, 200, 200, 307),
+    "POST /connect": (303, 404, 404, 404, 307),
+    "GET /gate/continue": (303, 404, 404, 404, 307),
+    "POST /pods/{pod}/ports/{port}/open": (303, 404, 303, 303, 307),
+    "GET /static/{version}/{name}": (200, 200, 200, 200, 307),
+}  # fmt: skip
+
+CALLERS = ("nobody", "outsider", "owner", "admin", "key")
+
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /api/v1/session": {"json": {"email": "owner@example.org", "password": "wrong"}},
+    "PATCH /api/v1/me": {"json": {"name": "Somebody Else"}},
+    "PUT /api/v1/me/password": {"json": {"new_password": "a better password"}},
+    "POST /api/v1/api-keys": {"json": {"name": "laptop", "scopes": ["read"]}},
+    "POST /api/v1/key-requests": {"json": {"name": "laptop", "scopes": ["read"]}},
+    "POST /api/v1/key-requests/{request_id}/claim": {"json": {"secret": "wrong"}},
+    "PATCH /api/v1/pods/{pod}": {"json": {"container_disk_gb": 20}},
+    "POST /api/v1/pods/{pod}/ports": {"json": {"port": 5000}},
+    "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},
+    "POST /sign-in": {"data": {"email": "owner@example.org", "password": "wrong"}},
+    "POST /sign-in/link": {"data": {"token": "wrong"}},
+    "POST /password": {"data": {"new_password": "a better password"}},
+    "POST /connect": {"data": {"code": "XXXX-XXXX", "decision": "confirm"}},
+}
+
+
+def _routes(world: ApiWorld) -> Iterator[str]:
+    for context in iter_route_contexts(build_routes(world.parts).routes):
+        for method in sorted(set(context.methods or ()) - {"HEAD"}):
+            yield f"{method} {context.path}"
+
+
+async def _clients(world: ApiWorld) -> dict[str, AsyncClient]:
+    return {
+        "nobody": world.http(),
+        "outsider": await world.browser("outsider"),
+        "owner": await world.browser("owner"),
+        "admin": await world.browser("admin"),
+        "key": await world.program("owner", Scope.READ, Scope.WRITE),
+    }
+
+
+async def test_every_route_has_its_row(sqlite_world: ApiWorld):
+    assert set(_routes(sqlite_world)) - {"GET /api/v1/openapi.json"} == set(TABLE)
+
+
+@pytest.mark.parametrize("route", TABLE)
+async def test_who_may_call(sqlite_world: ApiWorld, route: str):
+    owner = await sqlite_world.browser("owner")
+    clients = await _clients(sqlite_world)
+    method, path = route.split(" ")
+    values = {"port": "8888", "request_id": "krq_none", "template": "jupyterlab", "version": "1", "name": "pages.css"}
+    things = []
+    for number in range(len(CALLERS)):
+        if "{pod}" in path:
+            answer = await owner.post("/api/v1/pods", json=POD | {"name": f"lab{number}"})
+            things.append({"pod": answer.json()["id"]})
+        else:
+            answer = await owner.post("/api/v1/api-keys", json={"name": "k", "scopes": ["read"]})
+            things.append({"key_id": answer.json()["id"]})
+    statuses = []
+
+    for caller, thing in zip(CALLERS, things, strict=True):
+        values |= thing
+        body = BODIES.get(route, {})
+        if route == "POST /api/v1/pods":
+            body = {"json": POD | {"name": f"of-{caller}"}}
+        answer = await clients[caller].request(method, path.format(**values), **body)
+        statuses.append(answer.status_code)
+
+    assert dict(zip(CALLERS, statuses, strict=True)) == dict(zip(CALLERS, TABLE[route], strict=True))
