@@ -5,7 +5,7 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -56,8 +56,16 @@ class Page:
 
     async def goto(self, url: str) -> None:
         """Open an address as if it was typed, and wait until it has loaded."""
-        await self.send("Page.navigate", url=url)
-        await self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        before = len(self.events)
+        answer = await self.send("Page.navigate", url=url)
+        if "loaderId" in answer:  # else only the fragment is new
+            await self._until(lambda: any(it["method"] == "Page.loadEventFired" for it in self.events[before:]), url)
+
+    async def _until(self, true: Callable[[], bool], what: str, seconds: float = 20) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not true():
+            assert asyncio.get_running_loop().time() < deadline, f"waited {seconds:.0f} s for {what}"
+            await asyncio.sleep(0.02)
 
     async def run(self, script: str) -> Any:
         """Return what an expression (or a promise) comes to in the page."""
