@@ -17,6 +17,7 @@ from typing import TypeVar, assert_never
 
 import structlog
 
+from neuropod.pods.claims import Claimed, Outcome
 from neuropod.pods.jupyter import token_from_log
 from neuropod.pods.lifecycle import (
     KILL_PAUSE_SECONDS,
@@ -34,8 +35,8 @@ from neuropod.pods.lifecycle import (
     rejected,
 )
 from neuropod.pods.runs import store as runs
-from neuropod.pods.runs.store import Claimed
 from neuropod.reconcile.world import World
+from neuropod.reconcile.writing import Writer
 from neuropod.runtimes.contract import (
     LogQuery,
     Phase,
@@ -64,8 +65,11 @@ class LeaseSpentError(Exception):
 class Pass:
     """The work on one claimed pod."""
 
-    def __init__(self, world: World, runtime: Runtime, claimed: Claimed, *, lease_until: datetime) -> None:
+    def __init__(
+        self, world: World, writer: Writer, runtime: Runtime, claimed: Claimed, *, lease_until: datetime
+    ) -> None:
         self._world = world
+        self._writer = writer
         self._runtime = runtime
         self._claimed: Claimed | None = claimed  # None: given back, or taken over by another worker
         self._begun = claimed
@@ -121,9 +125,7 @@ class Pass:
 
     async def _open(self, claimed: Claimed) -> None:
         capacity = await self._verb(self._runtime.capacity())
-        now = self._now()
-        async with self._world.database.write() as session:
-            result = await runs.open_incarnation(session, claimed, capacity, now=now)
+        result = await self._writer.open(claimed, capacity)
         self._claimed = result if isinstance(result, Claimed) else None
 
     async def _ensure(self, claimed: Claimed) -> Seen | None:
@@ -228,9 +230,7 @@ class Pass:
         step: Rest | Stop | Kill | None,
         hold: bool = False,
     ) -> None:
-        now = self._now()
-        async with self._world.database.write() as session:
-            result = await runs.record_pass(session, claimed, seen, now=now, due_at=due_at, step=step, hold=hold)
+        result = await self._writer.record(Outcome(claimed, seen, due_at, step, hold))
         self._claimed = result if hold else None
 
     async def _release(self, claimed: Claimed) -> None:

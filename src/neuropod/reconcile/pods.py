@@ -14,11 +14,13 @@ from neuropod.db.engine import Topic
 from neuropod.ids import PodId, RuntimeId
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.kit.wakeups import Wakeup
+from neuropod.pods.claims import Claimed
 from neuropod.pods.resync.store import next_due_at
-from neuropod.pods.runs.store import Claimed, claim_pods
+from neuropod.pods.runs.store import claim_pods
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.passes import Pass
 from neuropod.reconcile.world import World
+from neuropod.reconcile.writing import Writer
 from neuropod.runtimes.contract import Capacity, Phase, Runtime, RuntimeUnavailableError, Seen
 
 log = structlog.get_logger(__name__)
@@ -37,13 +39,16 @@ class PodsLoop:
     def __init__(self, world: World, on_failure: FailureHook) -> None:
         self.wakeup = Wakeup()
         self._world = world
+        self._writer = Writer(world.database, world.clock)
         self._watches = TaskSet(on_failure)
         self._workers = TaskSet(on_failure)
         self._busy: dict[PodId, asyncio.Task[None]] = {}
         self._nudged: dict[PodId, Runtime] = {}
+        self._told = True  # a commit has made a pod due
         self._rested: dict[PodId, Seen] = {}  # what the last pass of an open incarnation rested on
         self._capacities: dict[RuntimeId, Capacity] = {}
         self._capacities_at: datetime | None = None
+        world.database.listen(self._heard)
         self._passes = world.metrics.counter("pod_passes", "Passes of the pods loop")
 
     async def turn(self) -> Turn:
@@ -63,9 +68,14 @@ class PodsLoop:
             return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
         return Turn(await self._seconds_to_next(), report)
 
+    def _heard(self, topics: frozenset[Topic]) -> None:
+        if topics & self.topics:
+            self._told = True
+
     async def _claim(self, limit: int) -> list[Claimed]:
         nudged = await self._with_news()
-        if not nudged and await self._seconds_to_next() > 0:
+        told, self._told = self._told, False
+        if not (nudged or told) and await self._seconds_to_next() > 0:
             return []  # a claim of nothing would be a write for nothing
         world = self._world
         now = world.clock.now()
@@ -94,7 +104,7 @@ class PodsLoop:
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id
         runtime = self._world.runtimes[claimed.facts.runtime_id]
-        work = Pass(self._world, runtime, claimed, lease_until=lease_until)
+        work = Pass(self._world, self._writer, runtime, claimed, lease_until=lease_until)
         task = self._workers.start(work.run(), name=f"pass of {pod_id}")
         self._busy[pod_id] = task
         self._passes.inc()

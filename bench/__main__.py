@@ -1,0 +1,27 @@
+"""Run all measurements, or those named: `python -m bench [launches] [server] [gateway] [notebook]`."""
+
+import asyncio
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from bench.report import Figure, machine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+ALL = ("launches", "server", "gateway", "notebook")
+
+
+async def main(names: list[str]) -> None:
+    print(f"on {machine()}")
+
+    async def emit(figure: Figure) -> None:
+        print(figure.line(), flush=True)
+
+    for name in names or ALL:
+        print(f"\n{name}", flush=True)
+        await import_module(f"bench.{name}").run(emit)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
