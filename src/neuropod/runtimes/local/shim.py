@@ -175,7 +175,7 @@ class Shim:
         changes: dict[str, Any] = {
             "main_pid": hello.process.pid,
             "main_start_time": hello.process.start_time,
-            "started_at": time.time(),
+            "started_at": linux.wall_time(),
             "address": self._resources.address,
         }
         if self.plan.ready_port is None:
@@ -195,7 +195,7 @@ class Shim:
 
     def _is_ready(self) -> None:
         if self._state.phase == "pending":
-            self._set(phase="ready", reason="ready", message="", ready_at=time.time())
+            self._set(phase="ready", reason="ready", message="", ready_at=linux.wall_time())
 
     def _required_started(self) -> spawn.Started:
         if self._started is None:
@@ -252,7 +252,7 @@ class Shim:
         if self._started is None:
             self._finish(reason, "")
             return
-        self._set(phase="stopping", reason=reason, message="", stopping_at=time.time())
+        self._set(phase="stopping", reason=reason, message="", stopping_at=linux.wall_time())
         hello = self._hello
         if hello is None or self._state.started_at is None:
             self._kill_all()
@@ -267,7 +267,7 @@ class Shim:
             self._finish(self._end_reason, "")
             return
         if self._state.phase != "stopping":
-            self._set(phase="stopping", reason=self._end_reason, message="", stopping_at=time.time())
+            self._set(phase="stopping", reason=self._end_reason, message="", stopping_at=linux.wall_time())
         self._kill_all()
 
     def _kill_all(self) -> None:
@@ -287,7 +287,7 @@ class Shim:
 
     def _main_ended(self) -> None:
         started = self._required_started()
-        ended_at = time.time()
+        ended_at = linux.wall_time()
         if self._outcome_due:
             self._heard_outcome()  # a command so short that its end came in the same moment
         self._loop.remove(started.channel.fileno())
@@ -321,7 +321,7 @@ class Shim:
             self._output.finish()
         self._log.close()
         self._resources.detach()
-        changes.setdefault("finished_at", time.time())
+        changes.setdefault("finished_at", linux.wall_time())
         self._set(phase="exited", reason=reason, message=message, progress=None, **changes)
         self._control.nudge_followers(ended=True)
         self._loop.call_later(_LINGER_FOLLOWED_SECONDS, self._loop.stop)
@@ -343,7 +343,10 @@ class Shim:
             self._resources.kill()
         with suppress(Exception):
             self._set(
-                phase="exited", reason="internal", finished_at=time.time(), message=f"The pod's shim failed: {error!r}"
+                phase="exited",
+                reason="internal",
+                finished_at=linux.wall_time(),
+                message=f"The pod's shim failed: {error!r}",
             )
 
 
