@@ -116,7 +116,6 @@ class GatewayInTest:
     def serve(self, route: Route, **changes: Any) -> Route:
         """Serve a route, or a changed one."""
         route = replace(route, **changes)
-        self.gateway.table.loaded = True
         self.gateway.table.apply(Change((route,), ()))
         return route
 
@@ -332,6 +331,7 @@ async def serving(transaction: Transaction = no_transaction, **settings: Any) ->
             box, visitors, transaction, clock, CookieNames(trustworthy=True), pass_seconds=made.gateway.pass_seconds
         )
         gateway = Gateway(made, addresses, InstallationId("npd_test"), {RUNTIME: runtime}, doorkeeper, clock)
+        gateway.table.replace({})
         asgi_requests: list[dict[str, Any]] = []
         server = uvicorn.Server(serving_config(_recording_app(asgi_requests), gateway, made))
         tasks = [

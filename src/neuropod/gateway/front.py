@@ -257,8 +257,7 @@ class FrontProtocol(HttpToolsProtocol):
             self._serving = cycle
             cycle.refuse(pages.bad_request(400, "nothing may be sent before the WebSocket is accepted"))
             return
-        else:
-            self._awaits_upgrade = True
+        self._awaits_upgrade = True
         if self._is_busy:
             self._queue(cycle)
         else:
