@@ -3,20 +3,28 @@
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Session
 from neuropod.ids import UserId
 from neuropod.ledger.records import AccountRow
 
 
-async def lock_account(session: Session, user_id: UserId) -> AccountRow:
-    """Return the user's account, made at first use, locked until this transaction ends.
+async def lock_account(session: Session, user_id: UserId) -> tuple[AccountRow, UserRow] | None:
+    """Return a person's account, made at first use, locked until this transaction ends, and the person.
 
-    Take it before any row of the user's pods or volumes: whoever decides by what a user has, decides alone.
+    None: no such person. Take it before any row of the person's pods or volumes: whoever decides by what somebody has,
+    decides alone.
     """
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    query = select(AccountRow).where(AccountRow.user_id == user_id).with_for_update()
-    account = await session.scalar(query.execution_options(populate_existing=True))
-    if account is None:
+    query = (
+        select(AccountRow, UserRow)
+        .join(UserRow, UserRow.id == AccountRow.user_id)
+        .where(AccountRow.user_id == user_id)
+        .with_for_update(of=AccountRow)
+        .execution_options(populate_existing=True)
+    )
+    found = (await session.execute(query)).first()
+    if found is None and await session.get(UserRow, user_id) is not None:
+        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
         await session.execute(insert(AccountRow).values(user_id=user_id).on_conflict_do_nothing())
-        account = (await session.scalars(query)).one()
-    return account
+        found = (await session.execute(query)).first()
+    return None if found is None else (found[0], found[1])

@@ -20,6 +20,7 @@ from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, ta
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.paging import MAX_LIMIT, Page
 from neuropod.kit.secrets import Secret, SecretBox
+from neuropod.ledger.records import AccountRow
 from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
 from neuropod.pods.acts import Act, tell
@@ -70,8 +71,7 @@ class Pods:
     ) -> PodView:
         """Make a pod that shall run, for the actor or (administrators) for another owner."""
         require_scope(actor, Scope.WRITE)
-        owner = await self._future_owner(session, owner_id, actor=actor)
-        account = await lock_account(session, UserId(owner.id))
+        account, owner = await self._account_of_future_owner(session, owner_id, actor=actor)
         draft = await draft_launch(session, request, self._world, owner=owner, actor=actor)
         has = await store.belongings(session, UserId(owner.id), request.name)
         admit(owner, account, self._settings.limits, pods=has.pods + 1)
@@ -292,15 +292,27 @@ class Pods:
         return WorkloadId(self._installation_id, pod_id, incarnation)
 
     async def workload(self, session: ReadSession, pod_id: PodId, incarnation: int) -> Workload:
-        """Return what the runtime is asked to run for an incarnation, secrets included."""
-        found = await store.pod_to_run(session, pod_id)
-        if found is None:
+        """Return what the runtime is asked to run for an incarnation, secrets included. Raises NotFoundError."""
+        run = (pod_id, incarnation)
+        workloads = await self.workloads(session, [run])
+        if run not in workloads:
             raise NotFoundError(f"no such pod: {pod_id}")
+        return workloads[run]
+
+    async def workloads(
+        self, session: ReadSession, runs: Sequence[tuple[PodId, int]]
+    ) -> dict[tuple[PodId, int], Workload]:
+        """Return what the runtime is asked to run for incarnations (pod and number), in two queries for any number."""
+        found = await store.pods_to_run(session, {pod_id for pod_id, _ in runs})
+        with_gpus = [run for run in runs if run[0] in found and found[run[0]].pod.gpus]
+        devices = await store.devices_of(session, with_gpus)
+        return {run: self._workload(found[run[0]], devices.get(run, ()), run[1]) for run in runs if run[0] in found}
+
+    def _workload(self, found: store.PodToRun, devices: Sequence[str], incarnation: int) -> Workload:
         row = found.pod
-        devices = await store.devices_of(session, pod_id, incarnation) if row.gpus else ()
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         return workload_of(
-            self.workload_id(pod_id, incarnation),
+            self.workload_id(PodId(row.id), incarnation),
             row,
             Attached(found.owner_hash, found.volume, found.ports, devices),
             Secrets(self._sealing.open_env(row), self._sealing.platform_token(row)),
@@ -328,16 +340,18 @@ class Pods:
         (view,) = await views_of(session, [(row, owner)], self._lens(), self._clock.now())
         return view
 
-    async def _future_owner(self, session: ReadSession, owner_id: UserId | None, *, actor: Actor) -> UserRow:
+    async def _account_of_future_owner(
+        self, session: Session, owner_id: UserId | None, *, actor: Actor
+    ) -> tuple[AccountRow, UserRow]:
         wanted = owner_id or actor.user_id
         if wanted is None:
             raise ForbiddenError("say for whom the pod is", code="owner_needed")
         if wanted != actor.user_id and not actor.is_admin:
             raise ForbiddenError("only administrators launch pods for others", code="admin_needed")
-        owner = await store.user(session, wanted)
-        if owner is None or owner.deleted_at is not None:
+        found = await lock_account(session, wanted)
+        if found is None or found[1].deleted_at is not None:
             raise NotFoundError("no such user")
-        return owner
+        return found
 
     async def _in_sight(self, session: ReadSession, pod: str, *, actor: Actor) -> tuple[PodRow, UserRow]:
         found = await store.pod_in_sight(session, pod, actor=actor)
@@ -363,7 +377,10 @@ class Pods:
         """Return a pod that its owner may run, with the account locked before the row."""
         require_scope(actor, Scope.WRITE)
         _, owner = await self._in_sight(session, pod, actor=actor)
-        account = await lock_account(session, UserId(owner.id))
+        found = await lock_account(session, UserId(owner.id))
+        if found is None:
+            raise NotFoundError(f"no such pod: {pod}")
+        account, owner = found
         row, owner = await self._pod_to_change(session, pod, actor=actor)
         admit(owner, account, self._settings.limits)
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))

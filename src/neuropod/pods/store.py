@@ -152,11 +152,6 @@ async def pods_not_closed(session: ReadSession, pod_ids: Collection[PodId] | Non
     return [(pod, owner) for pod, owner in await session.execute(query)]
 
 
-async def user(session: ReadSession, user_id: UserId) -> UserRow | None:
-    """Return a person."""
-    return await session.get(UserRow, user_id)
-
-
 @dataclass(frozen=True, slots=True)
 class Belongings:
     """What an owner has, as far as a launch asks: pods (those that are being deleted aside), and the name."""
@@ -191,15 +186,20 @@ async def incarnation(session: ReadSession, pod_id: str, number: int | None = No
     return await session.scalar(query.limit(1).execution_options(populate_existing=True))
 
 
-async def devices_of(session: ReadSession, pod_id: PodId, number: int) -> Sequence[str]:
-    """Return the devices given to an incarnation."""
+async def devices_of(session: ReadSession, runs: Collection[tuple[PodId, int]]) -> dict[tuple[PodId, int], list[str]]:
+    """Return the devices given to each of these incarnations (pod and number); one query."""
+    if not runs:
+        return {}
     query = (
-        select(AllocationRow.device)
+        select(IncarnationRow.pod_id, IncarnationRow.number, AllocationRow.device)
         .join(IncarnationRow, IncarnationRow.id == AllocationRow.incarnation_id)
-        .where(IncarnationRow.pod_id == pod_id, IncarnationRow.number == number, AllocationRow.device.is_not(None))
+        .where(IncarnationRow.pod_id.in_({pod_id for pod_id, _ in runs}), AllocationRow.device.is_not(None))
         .order_by(AllocationRow.device)
     )
-    return [str(device) for device in await session.scalars(query)]
+    devices: dict[tuple[PodId, int], list[str]] = {}
+    for pod_id, number, device in await session.execute(query):
+        devices.setdefault((PodId(pod_id), number), []).append(str(device))
+    return devices
 
 
 async def keep_sealed_token(session: Session, incarnation_id: str, sealed: bytes) -> None:
@@ -221,17 +221,20 @@ class PodToRun:
     ports: Sequence[int]
 
 
-async def pod_to_run(session: ReadSession, pod_id: PodId) -> PodToRun | None:
-    """Return a pod with what it runs with; one query."""
+async def pods_to_run(session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, PodToRun]:
+    """Return pods with what they run with; one query."""
     query = (
         select(PodRow, UserRow.hash, VolumeRow, PortRow.port)
         .join(UserRow, UserRow.id == PodRow.owner_id)
         .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
         .join(PortRow, PortRow.pod_id == PodRow.id, isouter=True)
-        .where(PodRow.id == pod_id)
+        .where(PodRow.id.in_(pod_ids))
     )
-    rows = (await session.execute(query)).all()
-    if not rows:
-        return None
-    pod, owner_hash, volume, _ = rows[0]
-    return PodToRun(pod, owner_hash, volume, [row.port for row in rows if row.port is not None])
+    found: dict[PodId, PodToRun] = {}
+    ports: dict[PodId, list[int]] = {}
+    for pod, owner_hash, volume, port in await session.execute(query):
+        open_ports = ports.setdefault(PodId(pod.id), [])
+        if port is not None:
+            open_ports.append(port)
+        found.setdefault(PodId(pod.id), PodToRun(pod, owner_hash, volume, open_ports))
+    return found

@@ -1,31 +1,16 @@
 """Lists of pods take a fixed number of queries, however many there are."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import event
 
 from neuropod.db.engine import Database
 from neuropod.pods.views import PodFilters
 from support.pod_world import World, actor_of, make_world
+from support.statements import statements
 
 
 @pytest.fixture
 async def world(database: Database) -> World:
     return await make_world(database, limits={"pods_per_user": 100})
-
-
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection, _cursor, statement, *_rest) -> None:
-        seen.append(statement)
-
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
 
 
 async def _queries_for_a_page(world: World) -> int:

@@ -16,11 +16,14 @@ from neuropod.pods.lifecycle import Close, Ensure, Kill, Open, Rest, Stop, Wait,
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
 from neuropod.pods.runs.store import (
     Claimed,
+    Outcome,
     close_incarnation,
     forget_pod,
     open_incarnation,
+    open_incarnations,
     record_failure,
     record_pass,
+    record_passes,
     record_unavailable,
     release,
 )
@@ -28,6 +31,7 @@ from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capacity, Phase, Progress
 from neuropod.words import Reason, Status, Want
 from support.pod_world import BIG, RUNTIME, World, actor_of, make_world, seen
+from support.statements import statements
 
 
 @pytest.fixture
@@ -460,6 +464,84 @@ async def test_twenty_workers_never_promise_more_than_there_is(world: World):
 
     assert [isinstance(outcome, Claimed) for outcome in outcomes].count(True) == 5
     assert sum(row.cpu_cores for row in await _allocations(world)) == 10
+
+
+async def test_a_batch_is_served_in_order_of_request_whatever_its_order(world: World):
+    world.capacities = SMALL
+    pods = []
+    for number in range(4):
+        pods.append(await world.launch(f"p{number}"))
+        await world.clock.advance(1)
+    claimed = {one.lease.pod_id: one for one in await world.claim()}
+    backwards = [claimed[pod.id] for pod in reversed(pods)]
+
+    async with world.database.write() as session:
+        outcomes = await open_incarnations(session, backwards, SMALL[RUNTIME], now=world.clock.now())
+
+    assert [type(one) for one in reversed(outcomes)] == [Claimed, Claimed, Wait, Wait]
+    assert [one.place for one in reversed(outcomes) if isinstance(one, Wait)] == [1, 2]
+    assert len(await _allocations(world)) == 2
+
+
+async def test_who_waited_goes_before_who_comes_in_the_same_batch(world: World):
+    world.capacities = {RUNTIME: Capacity(cpu_cores=1, memory_bytes=10**12, disk_bytes=10**13)}
+    first = await world.launch("first")
+    await world.clock.advance(1)
+    second = await world.launch("second")
+    await world.clock.advance(1)
+    for pod in (first, second):
+        assert isinstance(await world.try_open(await world.claim_one(pod)), Wait)
+    third = await world.launch("third")
+    claims = [await world.claim_one(pod) for pod in (third, second, first)]
+    bigger = Capacity(cpu_cores=4, memory_bytes=10**12, disk_bytes=10**13)
+
+    async with world.database.write() as session:
+        outcomes = await open_incarnations(session, claims, bigger, now=world.clock.now())
+
+    assert [type(one) for one in outcomes] == [Wait, Claimed, Claimed]
+    assert isinstance(outcomes[0], Wait)
+    assert outcomes[0].place == 1
+
+
+async def test_a_batch_of_outcomes_leaves_those_alone_that_are_another_workers(world: World):
+    pods = [await world.launch(f"p{number}") for number in range(3)]
+    claims = {one.lease.pod_id: one for one in await world.claim()}
+    opened = [await world.try_open(claims[pod.id]) for pod in pods]
+    await world.clock.advance(31)
+    (taken_over,) = await world.claim(limit=1)
+    taken = [pod.id for pod in pods].index(taken_over.lease.pod_id)
+    told = [Outcome(one, seen(one.lease.pod_id, Phase.READY), None) for one in opened]
+
+    async with world.database.write() as session:
+        recorded = await record_passes(session, told, now=world.clock.now())
+
+    assert [one is None for one in recorded] == [index == taken for index in range(3)]
+    phases = [(await _incarnations(world, pod))[0].phase for pod in pods]
+    assert [phase is None for phase in phases] == [index == taken for index in range(3)]
+    assert await _record(world, taken_over, seen(pods[taken].id, Phase.READY)) is not None
+
+
+async def test_a_batch_takes_as_many_statements_as_one_pod(world: World):
+    async def statements_for(names: list[str]) -> int:
+        for name in names:
+            await world.launch(name)
+        claims = await world.claim()
+        with statements(world.database) as seen_statements:
+            async with world.database.write() as session:
+                opened = await open_incarnations(session, claims, BIG, now=world.clock.now())
+            told = [
+                Outcome(one, seen(one.lease.pod_id, Phase.PENDING, Reason.NOT_READY), None)
+                for one in opened
+                if isinstance(one, Claimed)
+            ]
+            async with world.database.write() as session:
+                assert None not in await record_passes(session, told, now=world.clock.now())
+        return len(seen_statements)
+
+    one = await statements_for(["a"])
+    many = await statements_for([f"p{number}" for number in range(15)])
+
+    assert many == one
 
 
 async def test_a_volume_is_taken_from_the_disk_once_and_for_all(world: World):
