@@ -85,7 +85,7 @@ def _room(question: bytes) -> int:
             at = _end_of_name(question, at)
             kind, size, _, length = _RECORD.unpack_from(question, at)
             if kind == _OPT:
-                return max(_PLAIN_BYTES, size)
+                return max(_PLAIN_BYTES, int(size))
             at += _RECORD.size + length
     except (ValueError, struct.error):
         pass

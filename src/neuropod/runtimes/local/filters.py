@@ -58,7 +58,7 @@ def table_name(installation: str) -> str:
 
 def _only_4(networks: Iterable[str]) -> list[str]:
     parsed = (ipaddress.ip_network(each, strict=False) for each in networks)
-    return sorted(str(each) for each in ipaddress.collapse_addresses(n for n in parsed if n.version == 4))  # type: ignore[type-var]
+    return sorted(str(each) for each in ipaddress.collapse_addresses(n for n in parsed if n.version == 4))
 
 
 def _set(name: str, networks: Sequence[str]) -> str:
@@ -66,6 +66,7 @@ def _set(name: str, networks: Sequence[str]) -> str:
     return f"  set {name} {{ type ipv4_addr; flags interval; {elements} }}\n"
 
 
+# Refused at once and with a word, so that a program that looks for a cloud's metadata need not wait for a time-out.
 def root_rules(installation: str, range_: str, allowed: Sequence[str], *, guard: bool) -> str:
     """Return the rules for this installation's pods; loading them replaces what it had, in one step.
 
@@ -82,7 +83,7 @@ def root_rules(installation: str, range_: str, allowed: Sequence[str], *, guard:
         f'    iifname "{ours}*" fib saddr . iif oif missing drop\n  }}\n'
         # Whatever address of the host, the gateway's own included: it would be delivered here.
         "  chain to_host {\n    type filter hook input priority filter - 10; policy accept;\n"
-        f'    iifname "{ours}*" drop\n  }}\n'
+        f'    iifname "{ours}*" reject with icmpx admin-prohibited\n  }}\n'
         # Ports are reached through the gate alone, by programs of this machine too. Errors of the way are let in.
         "  chain from_host {\n    type filter hook output priority filter - 10; policy accept;\n"
         f'    oifname "{ours}*" meta l4proto icmp ct state related accept\n    oifname "{ours}*" drop\n  }}\n'
@@ -91,8 +92,8 @@ def root_rules(installation: str, range_: str, allowed: Sequence[str], *, guard:
         f'    oifname "{ours}*" ct state established,related accept\n'
         f'    oifname "{ours}*" drop\n{guarding}  }}\n'
         "  chain from_pod {\n    meta nfproto ipv6 drop\n"
-        f'    oifname "{LINKS}*" drop\n'
-        "    ip daddr @allowed accept\n    ip daddr @refused drop\n"
+        f'    oifname "{LINKS}*" reject with icmpx admin-prohibited\n'
+        "    ip daddr @allowed accept\n    ip daddr @refused reject with icmpx admin-prohibited\n"
         "    fib daddr type { local, broadcast, anycast, multicast } drop\n    accept\n  }\n"
         "  chain translated {\n    type nat hook postrouting priority srcnat; policy accept;\n"
         f'    ip saddr {range_} oifname != "{LINKS}*" masquerade\n  }}\n}}\n'
@@ -110,7 +111,8 @@ def user_rules(allowed: Sequence[str], host: Iterable[str]) -> str:
         + "  chain out {\n    type filter hook output priority filter; policy accept;\n"
         '    oifname "lo" accept\n    meta nfproto ipv6 drop\n'
         # The host's own addresses come first: a private network that is allowed does not mean the host in it.
-        "    ip daddr @host drop\n    ip daddr @allowed accept\n    ip daddr @refused drop\n"
+        "    ip daddr @host reject with icmpx admin-prohibited\n    ip daddr @allowed accept\n"
+        "    ip daddr @refused reject with icmpx admin-prohibited\n"
         "    fib daddr type { broadcast, anycast, multicast } drop\n  }\n"
         "  chain in {\n    type filter hook input priority filter; policy accept;\n"
         '    iifname "lo" accept\n    ct state established,related accept\n    drop\n  }\n}\n'

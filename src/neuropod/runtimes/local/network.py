@@ -69,9 +69,9 @@ class _HostNetwork:
 
     internet = True
     message = "The host's own network: pods reach each other and the host."
-    address = "127.0.0.1"
 
     def __init__(self, plan: NetworkPlan) -> None:
+        self.address: str | None = "127.0.0.1"
         self.egress_allow = plan.egress_allow
         self.resolv_conf = "".join(f"nameserver {address}\n" for address in rootnet.resolvers())
 

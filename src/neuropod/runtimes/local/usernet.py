@@ -232,12 +232,15 @@ def _run_pasta(argv: list[str], shim: socket.socket) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             for fd, place in ((null, 0), (null, 1), (errors, 2)):
                 os.dup2(fd, place)
+            signal.signal(
+                signal.SIGPIPE, signal.SIG_DFL
+            )  # Python ignores it, and pasta fails where it is ignored (ran)
             os.execve(argv[0], argv, {})  # noqa: S606 - a list, and no shell is wanted
         finally:
             os._exit(127)
     pidfd = os.pidfd_open(pid)
     shim.send(str(pid).encode())
-    if pidfd in select.select([shim, pidfd], [], [])[0]:
+    if pidfd in select.select([shim.fileno(), pidfd], [], [])[0]:
         shim.send(os.pread(errors, 4000, 0) or b"it ended without a word")
     os.close(errors)
     return pidfd
