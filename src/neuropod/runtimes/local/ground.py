@@ -4,6 +4,7 @@ Called by `runtime.open`. What is found goes into every plan, so that a shim fin
 """
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from neuropod.runtimes.local.environments import host_index_url
 from neuropod.runtimes.local.environments.plan import PYPI, host_ca_bundle, without_credentials
 from neuropod.runtimes.local.network import NetworkPlan, install
 from neuropod.runtimes.local.planning import Ground
-from neuropod.runtimes.local.tools import find_tools
+from neuropod.runtimes.local.tools import Tools, ToolsMissingError, fetch_tools, find_tools
 from neuropod.settings import LocalSettings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,14 @@ class Opened:
 
 def open_machine(installation: InstallationId, settings: LocalSettings, data_dir: Path) -> Opened:
     """Find out what this machine can do and prepare it. Raises RuntimeUnavailableError."""
-    tools = find_tools(data_dir / "cache" / "tools")
-    machine = machines.probe(settings, tools, installation=installation, data_dir=data_dir)
+    tools = _tools(data_dir / "cache" / "tools", settings)
+    # Another data directory of the same installation, such as a backup's, has groups and rules of its own: nothing of
+    # the one is the other's to sweep.
+    scope = f"{installation}-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:8]}"
+    machine = machines.probe(settings, tools, installation=scope, data_dir=data_dir)
     network = install(
         mode=machine.mode,
-        installation=installation,
+        installation=scope,
         run_dir=run_dir(installation, data_dir),
         tools=machine.tools,
         egress_allow=settings.egress_allow,
@@ -66,6 +72,20 @@ def open_machine(installation: InstallationId, settings: LocalSettings, data_dir
         gpus=find_gpus(),
     )
     return Opened(ground, machines.report_of(machine), network, disks, machine.cgroups)
+
+
+def _tools(cache_dir: Path, settings: LocalSettings) -> Tools:
+    """Find the programs that pods need; what this system lacks is fetched, once, where that can be done."""
+    tools = find_tools(cache_dir)
+    missing = tools.missing(root=os.geteuid() == 0)
+    if not missing or settings.mode == "none":
+        return tools
+    _log.info("This system lacks %s: fetched from its own package sources into %s.", ", ".join(missing), cache_dir)
+    try:
+        return fetch_tools(cache_dir)
+    except ToolsMissingError as error:
+        _log.warning("%s", error)
+        return find_tools(cache_dir)
 
 
 def run_dir(installation: str, data_dir: Path) -> Path:

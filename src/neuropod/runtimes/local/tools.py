@@ -40,6 +40,8 @@ _LOADERS = {
     "x86_64": ("/lib64/ld-linux-x86-64.so.2", "x86_64-linux-gnu"),
     "aarch64": ("/lib/ld-linux-aarch64.so.1", "aarch64-linux-gnu"),
 }
+_FOR_ROOT = frozenset({"setpriv", "mkfs_ext4", "resize2fs", "e2fsck"})  # not needed by a server of a user's
+_FOR_USERS = frozenset({"pasta"})  # not needed by root's
 _FETCH_SECONDS = 120.0
 _INSTALL_LINE = re.compile(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+) ", re.MULTILINE)
 
@@ -77,10 +79,12 @@ class Tools:
         known = {field.name for field in fields(cls)}
         return cls(**{name: tuple(prefix) for name, prefix in data.items() if name in known})
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Return the names of the programs that were not found."""
-        return tuple(_PROGRAMS[field.name][0] for field in fields(self) if not getattr(self, field.name))
+    def missing(self, *, root: bool) -> tuple[str, ...]:
+        """Return the names of the programs that were not found and pods need, under a server of root's or a user's."""
+        needless = _FOR_USERS if root else _FOR_ROOT
+        return tuple(
+            program for field, (program, _) in _PROGRAMS.items() if field not in needless and not getattr(self, field)
+        )
 
 
 def find_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
@@ -127,7 +131,8 @@ def _can_be_trusted(folder: Path) -> bool:
 def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
     """Fetch what the system lacks into the cache, then answer as `find_tools`. Raises ToolsMissingError."""
     found = find_tools(cache_dir, system=system)
-    packages = {package for field, (_, package) in _PROGRAMS.items() if not getattr(found, field)}
+    missing = found.missing(root=os.geteuid() == 0)
+    packages = {package for program, package in _PROGRAMS.values() if program in missing}
     if not packages:
         return found
     cache_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -137,8 +142,8 @@ def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
     for package in sorted(packages):
         apt.fetch(package, whole=system is not _SYSTEM)
     found = find_tools(cache_dir, system=system)
-    if found.missing:
-        raise ToolsMissingError(f"Fetched, and not found in what came: {', '.join(found.missing)}.")
+    if missing := found.missing(root=os.geteuid() == 0):
+        raise ToolsMissingError(f"Fetched, and not found in what came: {', '.join(missing)}.")
     return found
 
 
