@@ -429,3 +429,18 @@ async def test_identities_are_of_process_and_boot(runtime: LocalRuntime):
 
     assert boot == runtime._boot_id
     assert ProcessId(int(pid), int(start)).alive
+
+
+async def test_every_file_that_programs_need_of_the_system_is_readable_inside(runtime: LocalRuntime):
+    look = """
+import os, socket, ssl
+bundle = os.environ['SSL_CERT_FILE']
+print(len(ssl.create_default_context(cafile=bundle).get_ca_certs()) > 10)
+closed = [at for at, folders, files in os.walk('/') if not os.access(at, os.R_OK | os.X_OK)
+          and not at.startswith(('/proc', '/usr'))]
+print(closed)
+print(socket.gethostbyname(socket.gethostname()), open('/etc/resolv.conf').read().split()[:2])
+"""
+    lines = await printed(runtime, python(look))
+
+    assert lines == ["True", "[]", "127.0.0.1 ['nameserver', '127.0.0.53']"]

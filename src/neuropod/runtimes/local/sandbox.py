@@ -61,6 +61,7 @@ class HostRoot:
 
     links: tuple[tuple[str, str], ...]  # (path, target)
     directories: tuple[str, ...]
+    etc: tuple[str, ...] = ()  # what of its /etc appears inside
     masked: tuple[str, ...] = ()  # those of its /proc's files that are to be empty inside
 
     @staticmethod
@@ -73,7 +74,8 @@ class HostRoot:
                 links.append((name, str(path.readlink())))
             elif path.is_dir():
                 directories.append(name)
-        return HostRoot(tuple(links), tuple(directories), tuple(name for name in _MASKED if Path(name).is_file()))
+        etc = tuple(name for name in _ETC if Path("/etc", name).exists())
+        return HostRoot(tuple(links), tuple(directories), etc, tuple(name for name in _MASKED if Path(name).is_file()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ def sandbox_of(
     arguments = _Arguments()
     _namespaces(arguments, plan)
     _root(arguments, host)
+    for name in host.etc:
+        arguments.bind(Bind(f"/etc/{name}", f"/etc/{name}"))
     _etc(arguments, plan, uid, gid, resolv_conf)
     _kernel_files(arguments, plan, host)
     for name, content in program_files.items():
@@ -171,8 +175,6 @@ def _root(arguments: _Arguments, host: HostRoot) -> None:
 
 
 def _etc(arguments: _Arguments, plan: Plan, uid: int, gid: int, resolv_conf: str) -> None:
-    for name in _ETC:
-        arguments.add("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
     arguments.file(
         "/etc/passwd",
         "root:x:0:0:root:/root:/usr/sbin/nologin\n"
