@@ -167,10 +167,10 @@ class FakeRuntime:
         here.setblocking(False)
         there.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: Hello(f"{standing.workload.pod_name}:{port}"), sock=there)
+        await loop.create_unix_connection(lambda: Hello(f"{standing.workload.pod_name}:{port}"), sock=there)
 
         async def attach(protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-            transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+            transport, _ = await loop.create_unix_connection(lambda: protocol, sock=here)
             return transport
 
         return Connection(attach)
