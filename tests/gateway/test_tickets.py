@@ -1,46 +1,29 @@
 """From the console's sign-in to a pass: hops, tickets, the entrance. On both databases where rows count."""
 
 from datetime import timedelta
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
 from neuropod.accounts.access import Actor
-from neuropod.accounts.records import SessionRow
 from neuropod.accounts.visitors import Visitor
 from neuropod.gateway.tickets import (
     HOP_SECONDS,
     TICKET_SECONDS,
     begin_hop,
     mint_ticket,
-    open_reference,
     read_hop,
     redeem_ticket,
 )
-from neuropod.ids import SessionId, UserId
+from neuropod.ids import UserId
 from neuropod.kit.errors import ForbiddenError
-from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import SecretBox
 from neuropod.words import Role, Scope
-from support.gateway import Answered, Recorder, serving
-from support.rows import NOW, user_row
+from support.gateway import Recorder, serving
+from support.rows import NOW
+from support.tickets import Browser, console_session, reference_of, ticket_for
 
 HOST = "lab-abcdefgh-8888.neuropod-pods.localhost"
 BOX = SecretBox(SecretBox.new_key())
-
-
-async def _session(database, user=None):
-    """Return the actor of a console session in the database."""
-    user = user or user_row()
-    row = SessionRow(
-        id=new_id("ses"), user_id=user.id, token_hash=new_id("h"), created_at=NOW, used_at=NOW,
-        expires_at=NOW + timedelta(days=9999), address="127.0.0.1", user_agent="test",
-    )  # fmt: skip
-    async with database.write() as session:
-        session.add(user)
-        await session.flush()
-        session.add(row)
-    return Actor(UserId(user.id), Role.CLIENT, frozenset({Scope.READ}), "session", session_id=SessionId(row.id))
 
 
 def test_a_reference_tells_the_console_the_host_and_nothing_else():
@@ -74,7 +57,7 @@ def test_a_target_that_does_not_fit_a_cookie_is_dropped_and_the_hop_works():
 
 
 async def test_a_ticket_is_redeemed_once_within_a_minute_on_its_host(database):
-    actor = await _session(database)
+    actor = await console_session(database)
     reference = open_reference(BOX, begin_hop(BOX, HOST, "/", now=NOW).reference, now=NOW)
     async with database.write() as session:
         tickets = [(await mint_ticket(session, reference, actor=actor, now=NOW)).reveal() for _ in range(3)]
@@ -102,7 +85,7 @@ async def test_a_key_gets_no_ticket(database):
 
 
 async def test_tickets_of_yesterday_are_gone_when_one_is_made(database):
-    actor = await _session(database)
+    actor = await console_session(database)
     reference = open_reference(BOX, begin_hop(BOX, HOST, "/", now=NOW).reference, now=NOW)
     async with database.write() as session:
         old = await mint_ticket(session, reference, actor=actor, now=NOW)
@@ -116,67 +99,13 @@ async def test_tickets_of_yesterday_are_gone_when_one_is_made(database):
 # ---- the whole way, as a browser goes it
 
 
-class _Browser:
-    """Keeps cookies of one pod host."""
-
-    def __init__(self, served, route):
-        self.served = served
-        self.route = route
-        self.cookies: dict[str, str] = {}
-
-    async def get(self, target="/") -> Answered:
-        return self._keep(await self._ask(f"GET {target} HTTP/1.1", "Accept: text/html", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: cross-site"))  # fmt: skip
-
-    async def post_ticket(self, ticket: str, *headers: str, path: str = "/.neuropod/enter") -> Answered:
-        body = urlencode({"ticket": ticket})
-        return self._keep(
-            await self._ask(
-                f"POST {path} HTTP/1.1",
-                "Content-Type: application/x-www-form-urlencoded",
-                f"Content-Length: {len(body)}",
-                *(headers or (f"Origin: {self.served.gateway.addresses.console_origin}",)),
-                body=body.encode(),
-            )
-        )
-
-    async def _ask(self, start: str, *headers: str, body: bytes = b"") -> Answered:
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        return await self.served.ask(self.route, start, *headers, *([f"Cookie: {cookie}"] if cookie else []), body=body, key=None)  # fmt: skip
-
-    def _keep(self, answer: Answered) -> Answered:
-        for cookie in answer.all("set-cookie"):
-            assert "Secure" in cookie
-            assert "HttpOnly" in cookie
-            assert "Path=/;" in cookie
-            assert "Domain" not in cookie
-            name, _, value = cookie.partition(";")[0].partition("=")
-            assert name.startswith("__Host-")
-            self.cookies.pop(name, None)
-            if "Max-Age=0" not in cookie:
-                self.cookies[name] = value
-        return answer
-
-
-def _reference(answer: Answered) -> str:
-    return parse_qs(urlsplit(answer["location"]).query)["ref"][0]
-
-
-async def _ticket(served, database, actor, reference: str) -> str:
-    """Do what the console's page does."""
-    now = served.clock.now()
-    async with database.write() as session:
-        return (
-            await mint_ticket(session, open_reference(served.box, reference, now=now), actor=actor, now=now)
-        ).reveal()
-
-
 async def test_a_visitor_signs_in_and_comes_back_to_where_they_wanted(database):
     async with serving(database.write) as served:
-        actor = await _session(database)
+        actor = await console_session(database)
         served.visitors.sessions[actor.session_id] = Visitor(actor.user_id, Role.CLIENT, session_id=actor.session_id)
         pod = Recorder()
         route = await served.pod(pod, owner_id=actor.user_id)
-        browser = _Browser(served, route)
+        browser = Browser(served, route)
 
         away = await browser.get("/lab/tree?token=secret&x=%2F")
         assert away.status == 303
@@ -185,7 +114,7 @@ async def test_a_visitor_signs_in_and_comes_back_to_where_they_wanted(database):
         assert away["cache-control"] == "no-store"
         assert away["referrer-policy"] == "no-referrer"
 
-        back = await browser.post_ticket(await _ticket(served, database, actor, _reference(away)))
+        back = await browser.post_ticket(await ticket_for(served, database, actor, reference_of(away)))
         assert back.status == 303
         assert back["location"] == f"{served.origin(route)}/lab/tree?token=secret&x=%2F"
         assert back["cache-control"] == "no-store"
@@ -198,25 +127,25 @@ async def test_a_visitor_signs_in_and_comes_back_to_where_they_wanted(database):
 
 async def test_two_tabs_sign_in_at_once_and_each_comes_back_to_its_own_place(database):
     async with serving(database.write) as served:
-        actor = await _session(database)
+        actor = await console_session(database)
         route = await served.pod(Recorder(), owner_id=actor.user_id)
-        browser = _Browser(served, route)
-        first, second = _reference(await browser.get("/one")), _reference(await browser.get("/two"))
+        browser = Browser(served, route)
+        first, second = reference_of(await browser.get("/one")), reference_of(await browser.get("/two"))
 
-        backs = [await browser.post_ticket(await _ticket(served, database, actor, ref)) for ref in (second, first)]
+        backs = [await browser.post_ticket(await ticket_for(served, database, actor, ref)) for ref in (second, first)]
 
         assert [back["location"] for back in backs] == [served.origin(route) + path for path in ("/two", "/one")]
 
 
 async def test_a_stranger_who_signs_in_is_told_that_it_is_not_theirs(database):
     async with serving(database.write) as served:
-        actor = await _session(database)
+        actor = await console_session(database)
         served.visitors.sessions[actor.session_id] = Visitor(actor.user_id, Role.CLIENT, session_id=actor.session_id)
         pod = Recorder()
-        browser = _Browser(served, await served.pod(pod))
-        reference = _reference(await browser.get())
+        browser = Browser(served, await served.pod(pod))
+        reference = reference_of(await browser.get())
 
-        await browser.post_ticket(await _ticket(served, database, actor, reference))
+        await browser.post_ticket(await ticket_for(served, database, actor, reference))
         answer = await browser.get()
 
         assert answer.status == 403
