@@ -1,6 +1,7 @@
 """What answers on a fake pod's port: HTTP/1.1 (RFC 9112), a line of text that names the pod, the connection kept."""
 
 import asyncio
+from typing import cast
 
 import httptools
 
@@ -15,9 +16,8 @@ class Hello(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        """Keep the transport; uvloop's are no subclass of asyncio's."""
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Read requests; what is none ends the connection."""
