@@ -15,6 +15,7 @@ from neuropod.runtimes.local.ground import Opened
 from neuropod.runtimes.local.places import PodDirectories
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.state import ProcessId, State
+from neuropod.runtimes.local.tools import ToolFailedError
 
 
 def clean(opened: Opened, plan: Plan, state: State | None) -> None:
@@ -58,6 +59,20 @@ def sweep(opened: Opened, directories: PodDirectories, *, this_boot: str) -> Non
     cgroups.sweep(opened.cgroups, keep=frozenset(alive))
     network.sweep(opened.network)
     disks.sweep(opened.disks)
+
+
+def leave(opened: Opened) -> None:
+    """Take back what was prepared for pods, when none is left; the next open prepares it again."""
+    with suppress(OSError, ToolFailedError):
+        network.uninstall(opened.network)
+        cgroups.uninstall(opened.cgroups)
+
+
+def uninstall(opened: Opened) -> None:
+    """Undo what opening the machine did to it, where no pod needs it; the next open does it again."""
+    with suppress(OSError, ToolFailedError):
+        network.uninstall(opened.network)
+        cgroups.uninstall(opened.cgroups)
 
 
 def delete_log(directory: Path) -> None:

@@ -15,12 +15,15 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, mask of flags
 _ADDRESS = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
+_NETFILTER_HEADER = struct.Struct("=BBH")  # family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")
 
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _GETROUTE = 24, 26
 _ERROR, _DONE = 2, 3
+NETFILTER = 12  # the part of the kernel that nftables belongs to
+_GETTABLE, _TABLE_NAME, _FAMILY_INET = 10 << 8 | 1, 1, 1
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 1, 4, 0x200, 0x400, 0x300
 _NESTED = 0x8000
 _UP = 1
@@ -35,8 +38,8 @@ _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
 class Netlink:
     """A socket to the routing part of the kernel, in the network namespace of the thread that made it."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, part: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, part)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -113,13 +116,23 @@ class Netlink:
             found.append((f"{socket.inet_ntoa(attributes.get(_RTA_DST, bytes(4)))}/{length}", name))
         return found
 
+    def has_table(self, name: str) -> bool:
+        """Tell whether nftables has a table of that name (family inet); of a socket to `NETFILTER`."""
+        try:
+            self._dump(
+                _GETTABLE, _NETFILTER_HEADER.pack(_FAMILY_INET, 0, 0) + _text(_TABLE_NAME, name), _REQUEST | _ACK
+            )
+        except FileNotFoundError:
+            return False
+        return True
+
     def _do(self, kind: int, body: bytes, flags: int = 0) -> None:
         self._send(kind, body, _REQUEST | _ACK | flags)
         for _ in self._answers():
             pass
 
-    def _dump(self, kind: int, body: bytes) -> list[bytes]:
-        self._send(kind, body, _REQUEST | _DUMP)
+    def _dump(self, kind: int, body: bytes, flags: int = _REQUEST | _DUMP) -> list[bytes]:
+        self._send(kind, body, flags)
         return list(self._answers())
 
     def _send(self, kind: int, body: bytes, flags: int) -> None:

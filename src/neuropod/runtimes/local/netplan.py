@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.tools import Tools
 
 NetworkMode = Literal["root", "user", "none"]
@@ -77,6 +78,10 @@ class PodNetwork(Protocol):
 
     def give_back(self, connection: socket.socket) -> None:
         """Take back what `outside` gave; it is the caller's no more."""
+        ...
+
+    def keep(self, loop: Loop) -> None:
+        """See to it now and then, until `close`, that what others may change on the host is as it was."""
         ...
 
     def close(self) -> None:

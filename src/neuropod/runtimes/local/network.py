@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuropod.runtimes.local import rootnet, usernet
+from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.netplan import NetworkMode, NetworkPlan, PodNetwork, connect_loopback
 from neuropod.runtimes.local.tools import Tools
 
@@ -87,6 +88,9 @@ class _HostNetwork:
 
     def give_back(self, connection: socket.socket) -> None:
         connection.close()
+
+    def keep(self, loop: Loop) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -80,7 +80,8 @@ class Resources:
         # Last of all: in user mode this process moves into a user namespace, out of which nothing of the above works.
         self._network = network.open_network(network.NetworkPlan.from_json(plan.network))
         if plan.mode != "none":  # there the host's own resolver is in sight
-            self._names = dns.serve_names(self._network, self._loop)
+            self._network.keep(self._loop)
+        self._names = dns.serve_names(self._network, self._loop)
 
     def _make_folders(self, disk: Path) -> None:
         for name in DISK_FOLDERS:

@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neuropod.runtimes.local import filters, linux, slots
-from neuropod.runtimes.local.netlink import Netlink
+from neuropod.runtimes.local.loop import Loop, Timer
+from neuropod.runtimes.local.netlink import NETFILTER, Netlink
 from neuropod.runtimes.local.netplan import RESOLV_CONF, NetworkPlan, connect_loopback
-from neuropod.runtimes.local.tools import Tools, run
+from neuropod.runtimes.local.tools import ToolFailedError, Tools, run
 
 _SLOTS = 16384
+_KEEP_SECONDS = 5.0
 _SYSCTL = Path("/proc/sys/net")
 # Where pods' addresses are taken from: the first /16 that this host has no use for.
 _CANDIDATES = (
@@ -63,11 +65,20 @@ def install(plan: NetworkPlan) -> str:
     """Prepare this host for the installation's pods; return the range. May be repeated, also while pods run."""
     run_dir = Path(plan.run_dir)
     with slots.alone(run_dir):
-        range_ = _range(run_dir)
-        guard = (_SYSCTL / "ipv4/ip_forward").read_text().strip() == "0"
-        rules = filters.root_rules(plan.installation, range_, plan.egress_allow, guard=guard)
-        run([*plan.tools.nft, "-f", "-"], stdin=rules)
+        return _install(plan, run_dir)
+
+
+def _install(plan: NetworkPlan, run_dir: Path) -> str:
+    range_ = plan.range or _range(run_dir)
+    guard = (_SYSCTL / "ipv4/ip_forward").read_text().strip() == "0"
+    rules = filters.root_rules(plan.installation, range_, plan.egress_allow, guard=guard)
+    run([*plan.tools.nft, "-f", "-"], stdin=rules)
     return range_
+
+
+def _is_installed(plan: NetworkPlan) -> bool:
+    with Netlink(NETFILTER) as netlink:
+        return netlink.has_table(filters.table_name(plan.installation))
 
 
 def _range(run_dir: Path) -> str:
@@ -91,13 +102,19 @@ def uninstall(plan: NetworkPlan) -> None:
     run_dir = Path(plan.run_dir)
     with slots.alone(run_dir):
         sweep(plan)
-        live = [note.get("installation") for note in slots.held(run_dir)]
-        if plan.installation in live:
+        if plan.installation in _live(run_dir):
             return
         table = filters.table_name(plan.installation)
         run([*plan.tools.nft, "-f", "-"], stdin=f"add table inet {table}\ndelete table inet {table}\n")
-        if not live and not _other_tables(plan.tools):
+        live = _live(run_dir)
+        if plan.installation in live:  # one that began meanwhile, and had seen the table just before
+            _install(plan, run_dir)
+        elif not live and not _other_tables(plan.tools):
             _stop_forwarding(run_dir)
+
+
+def _live(run_dir: Path) -> set[str]:
+    return {str(note.get("installation")) for note in slots.held(run_dir)}
 
 
 def _other_tables(tools: Tools) -> bool:
@@ -125,14 +142,17 @@ class RootNetwork:
         self.address: str | None = None
         self.internet = False
         self.message = ""
+        self._plan = plan
         self._slot = slot
+        self._timer: Timer | None = None
         self._link = f"{filters.link_prefix(plan.installation)}{slot.number}"
         self._depth = 0
         self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._pod = -1
 
-    def open(self, plan: NetworkPlan) -> None:
+    def open(self) -> None:
         """Make it; what fails is raised, and `close` takes back what was made until then."""
+        plan = self._plan
         host_end, pod_end = addresses_of(plan.range, self._slot.number)
         linux.unshare(linux.CLONE_NEWNET)
         try:
@@ -145,7 +165,9 @@ class RootNetwork:
                 outer.delete_link(str(left))
             outer.delete_link(self._link)
             self._slot.write({"installation": plan.installation, "link": self._link})
-            ways = sorted({link for network, link in outer.routes() if network == "0.0.0.0/0" and link})
+            if not _is_installed(plan):  # from now on nobody takes it away
+                install(plan)
+            ways = _ways(outer)
             mtus = outer.links()
             mtu = min((mtus[way] for way in ways if way in mtus), default=1500)
             outer.add_veth(self._link, "eth0", peer_namespace=self._pod, mtu=mtu)
@@ -192,7 +214,20 @@ class RootNetwork:
     def give_back(self, connection: socket.socket) -> None:
         connection.close()
 
+    def keep(self, loop: Loop) -> None:
+        # A firewall that is loaded anew takes all tables away, ours too; a laptop goes by another interface.
+        with suppress(OSError, ToolFailedError):
+            if not _is_installed(self._plan):
+                install(self._plan)
+            with Netlink() as netlink:
+                ways = _ways(netlink)
+            for link in ways:
+                _let_forward(Path(self._plan.run_dir), link, remember=True)
+        self._timer = loop.call_later(_KEEP_SECONDS, lambda: self.keep(loop))
+
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._slot.fd < 0:
             return
         with Netlink() as netlink:
@@ -208,11 +243,16 @@ def open_network(plan: NetworkPlan) -> RootNetwork:
     """Open a network for one pod."""
     network = RootNetwork(plan, slots.take(Path(plan.run_dir), _SLOTS))
     try:
-        network.open(plan)
+        network.open()
     except BaseException:
         network.close()
         raise
     return network
+
+
+def _ways(netlink: Netlink) -> list[str]:
+    """Return the interfaces by which this host goes to the internet."""
+    return sorted({link for network, link in netlink.routes() if network == "0.0.0.0/0" and link})
 
 
 def _set(name: str, value: int) -> None:

@@ -100,6 +100,14 @@ class LocalRuntime:
             subscription.close()
         self._subscriptions.clear()
         await asyncio.to_thread(self._starter.close)
+        if self._opened is not None and not any(
+            self._directories.incarnations(pod) for pod in self._directories.pods()
+        ):
+            # No pod is left to be filtered and limited: neither are the filter and the groups.
+            await asyncio.to_thread(cleaning.uninstall, self._opened)
+            self._opened = None
+        if self._opened is not None:
+            await asyncio.to_thread(cleaning.leave, self._opened)
 
     def _is_ours(self, state: State) -> bool:
         return state.installation == self._installation

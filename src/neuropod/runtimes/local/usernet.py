@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from neuropod.runtimes.local import filters, linux, slots
+from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.netlink import Netlink
 from neuropod.runtimes.local.netplan import RESOLV_CONF, NetworkPlan, connect_loopback
 from neuropod.runtimes.local.state import ProcessId
@@ -121,6 +122,9 @@ class UserNetwork:
 
     def give_back(self, connection: socket.socket) -> None:
         connection.close()
+
+    def keep(self, loop: Loop) -> None:
+        pass
 
     def close(self) -> None:
         if self._keeper is not None:
