@@ -36,11 +36,8 @@ def test_the_pods_own_packages_can_be_installed_and_imported(server: Server, lab
 
     kernel = Kernel(url, headers, _token(server))
     with kernel.open() as channel:
-        run_cell(channel, "%pip install --quiet --disable-pip-version-check six==1.17.0", timeout=300)
-        assert (
-            run_cell(channel, "import six, sys; print(six.__version__, six.__file__.startswith(sys.prefix))")
-            == "1.17.0 True\n"
-        )
+        run_cell(channel, "%pip install --quiet --disable-pip-version-check iniconfig==2.1.0", timeout=300)
+        assert run_cell(channel, "import iniconfig, sys; print(iniconfig.__file__.startswith(sys.prefix))") == "True\n"
 
 
 def test_without_the_key_nobody_gets_in(server: Server, lab):
