@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import neuropod
 from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
@@ -188,8 +189,7 @@ class Subscription(asyncio.Protocol):
         return subscription
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of asyncio's
 
     def data_received(self, data: bytes) -> None:
         self._on_nudge(data)
