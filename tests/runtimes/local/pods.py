@@ -1,6 +1,8 @@
 """What the tests of the local runtime share: workloads, waiting for a phase, a runtime that leaves nothing behind."""
 
 import asyncio
+import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,19 +22,20 @@ from neuropod.runtimes.contract import (
     Workload,
     WorkloadId,
 )
-from neuropod.runtimes.local import cgroups, network
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen, Reason
 
 MIB = 1 << 20
+# Of this process alone, since a runtime sweeps what its installation left on the machine; a child is told its parent's.
+INSTALLATION = os.environ.get("NEUROPOD_TEST_INSTALLATION") or f"inst_{secrets.token_hex(6)}"
 
 
 def a_workload(
     *command: str,
     pod: str | None = None,
     incarnation: int = 1,
-    installation: str = "inst_test",
+    installation: str = INSTALLATION,
     port: int | None = None,
     owner: str = "usr_1",
     volume: str | None = None,
@@ -97,12 +100,6 @@ async def printed(runtime: LocalRuntime, workload: Workload) -> list[str]:
     return lines
 
 
-def uninstall(runtime: LocalRuntime) -> None:
-    if runtime._opened is not None:
-        network.uninstall(runtime._opened.network)
-        cgroups.uninstall(runtime._opened.cgroups)
-
-
 async def end_everything(runtime: LocalRuntime) -> None:
     """Kill and remove every workload, whatever a test did to it."""
     for seen in await runtime.list_seen():
@@ -117,7 +114,7 @@ async def opened(
     data_dir: Path,
     *,
     mode: str = "root",
-    installation: str = "inst_test",
+    installation: str = INSTALLATION,
     limits: LimitSettings | None = None,
     keep: bool = False,
     **settings: object,
@@ -138,5 +135,3 @@ async def opened(
                 await end_everything(runtime)
         finally:
             await runtime.aclose()
-        if not keep:
-            await asyncio.to_thread(uninstall, runtime)

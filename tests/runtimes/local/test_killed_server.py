@@ -15,7 +15,7 @@ from neuropod.ids import PodId
 from neuropod.runtimes.contract import Phase, WorkloadRejectedError
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.words import Reason
-from runtimes.local.pods import a_workload, opened, until
+from runtimes.local.pods import INSTALLATION, a_workload, opened, until
 
 pytestmark = pytest.mark.root
 
@@ -75,7 +75,11 @@ async def test_whatever_a_killed_server_was_doing_every_pod_is_whole_or_not_ther
     for _ in range(ROUNDS):
         server = subprocess.Popen(
             [sys.executable, "-m", "runtimes.local.test_killed_server", str(tmp_path / "data"), str(chance.random())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")])},
+            env={
+                **os.environ,
+                "NEUROPOD_TEST_INSTALLATION": INSTALLATION,
+                "PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")]),
+            },
             cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
         )

@@ -68,13 +68,6 @@ def leave(opened: Opened) -> None:
         cgroups.uninstall(opened.cgroups)
 
 
-def uninstall(opened: Opened) -> None:
-    """Undo what opening the machine did to it, where no pod needs it; the next open does it again."""
-    with suppress(OSError, ToolFailedError):
-        network.uninstall(opened.network)
-        cgroups.uninstall(opened.cgroups)
-
-
 def delete_log(directory: Path) -> None:
     """Delete an old log: files of ours alone."""
     shutil.rmtree(directory, ignore_errors=True)

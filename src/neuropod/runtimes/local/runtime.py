@@ -100,14 +100,11 @@ class LocalRuntime:
             subscription.close()
         self._subscriptions.clear()
         await asyncio.to_thread(self._starter.close)
-        if self._opened is not None and not any(
-            self._directories.incarnations(pod) for pod in self._directories.pods()
-        ):
-            # No pod is left to be filtered and limited: neither are the filter and the groups.
-            await asyncio.to_thread(cleaning.uninstall, self._opened)
-            self._opened = None
-        if self._opened is not None:
+        standing = any(self._directories.incarnations(pod) for pod in self._directories.pods())
+        if self._opened is not None and not standing:
+            # Nobody is left to be filtered and limited, nor in the middle of his start.
             await asyncio.to_thread(cleaning.leave, self._opened)
+        self._opened = None
 
     def _is_ours(self, state: State) -> bool:
         return state.installation == self._installation
