@@ -31,7 +31,7 @@ def run(settings: Settings) -> None:
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, ready=ready, clock=SystemClock()))
+            pods_run_on = runner.run(serve(settings, ready=ready, clock=SystemClock()))
     except LockedError as error:
         holder = f" (process {error.pid})" if error.pid is not None else ""
         raise click.ClickException(
@@ -46,9 +46,9 @@ def run(settings: Settings) -> None:
         ) from error
     except OSError as error:
         raise click.ClickException(_of_the_system(settings, error)) from error
-    click.echo(
-        "Neuropod has stopped. Pods run on: `neuropod up` takes them up again, `neuropod down` ends them.", err=True
-    )
+    ended = "All workloads were ended; what should run starts again with `neuropod up`."
+    running = "Pods run on: `neuropod up` takes them up again, `neuropod down` ends them."
+    click.echo(f"Neuropod has stopped. {running if pods_run_on else ended}", err=True)
 
 
 def _of_the_system(settings: Settings, error: OSError) -> str:

@@ -126,17 +126,21 @@ def _database_name(settings: Settings) -> str:
 async def _migrate(database: Database) -> None:
     """Bring the schema up to date; a SQLite file is copied first, so that the way back is one `mv`."""
     if database.is_sqlite:
-        file = Path(database.url.removeprefix("sqlite:///"))
-        async with database.engine.connect() as connection:
-            outdated = await connection.run_sync(needs_upgrade)
-        if outdated:
-            await asyncio.to_thread(_copy_sqlite, file)
+        await _copy_outdated(database)
     await upgrade(database)
 
 
-def _copy_sqlite(source: Path) -> None:
-    if not (source.exists() and source.stat().st_size):
+async def _copy_outdated(database: Database) -> None:
+    file = Path(database.url.removeprefix("sqlite:///"))
+    if not await asyncio.to_thread(file.exists):
         return
+    async with database.engine.connect() as connection:
+        outdated = await connection.run_sync(needs_upgrade)
+    if outdated:
+        await asyncio.to_thread(_copy_sqlite, file)
+
+
+def _copy_sqlite(source: Path) -> None:
     target = source.with_suffix(".before-upgrade.sqlite3")
     draft = target.with_suffix(".part")
     with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(draft)) as copy:

@@ -49,8 +49,10 @@ class Started:
     reports: Mapping[RuntimeId, Report]
 
 
-async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: Clock) -> None:
+async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: Clock) -> bool:
     """Run a server until SIGINT or SIGTERM, or until `neuropod down`; `ready` is called once it answers.
+
+    Return whether workloads run on: they do unless `neuropod down` ended them.
 
     Raises what `assembled` raises, OSError (the port is taken), PlainHttpError, SocketPathError, and ServerFailedError
     when a part of it died.
@@ -60,7 +62,7 @@ async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: 
         port: int = listener.getsockname()[1]
         async with assembled(settings.model_copy(update={"port": port}), clock) as here:
             with machine_listener(socket_path(settings).absolute()) as for_machine:
-                await _serve(here, listener, for_machine, ready)
+                return await _serve(here, listener, for_machine, ready)
 
 
 class ServerFailedError(Exception):
@@ -69,12 +71,13 @@ class ServerFailedError(Exception):
 
 async def _serve(
     here: Installation, listener: socket.socket, for_machine: socket.socket, ready: Callable[[Started], None]
-) -> None:
+) -> bool:
     settings, clock = here.settings, here.clock
     addresses = settings.addresses(settings.port)
     failures = FailureHook()
     tasks = TaskSet(failures)
     told_to_end = asyncio.Event()
+    all_ended = False
     gateway = Gateway(settings, addresses, here.row.installation_id, here.runtimes, _doorkeeper(here, addresses), clock)
     parts = ApiParts(
         settings=settings,
@@ -92,8 +95,10 @@ async def _serve(
     driver = _driver(here, failures)
 
     async def end_all() -> int:
+        nonlocal all_ended
         await driver.aclose()
         ended = await end_workloads(here.runtimes.values(), clock, grace_seconds=settings.reconcile.stop_grace_seconds)
+        all_ended = True
         asyncio.get_running_loop().call_later(_ANSWERED_SECONDS, told_to_end.set)  # after the answer to who asked
         return ended
 
@@ -125,6 +130,7 @@ async def _serve(
     if failures.first is not None:
         name, error = failures.first
         raise ServerFailedError(f"{name} died: {error!r}") from error
+    return not all_ended
 
 
 def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
