@@ -152,8 +152,10 @@ async def chromium() -> AsyncIterator[Browser]:
             assert asyncio.get_running_loop().time() < deadline, "Chromium does not start"
             await asyncio.sleep(0.05)
         browser = Browser(int(told.read_text().splitlines()[0]))
-        yield browser
-        await browser.close()
+        try:
+            yield browser
+        finally:
+            await browser.close()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 15)

@@ -89,5 +89,5 @@ def configure(log_format: Literal["text", "json"] = "text", level: str = "info",
         logger.handlers = []
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True  # it logs query strings; api writes its own line
-    for name in ("httpx", "httpcore", "aiosqlite", "asyncio", "websockets"):
+    for name in ("httpx", "httpcore", "aiosqlite", "alembic", "asyncio", "uvicorn.error", "websockets"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
