@@ -79,9 +79,9 @@ class Resources:
         self._cgroup = cgroups.create(cgroups.CgroupLayout.from_json(plan.cgroups), plan.key, limits)
         # Last of all: in user mode this process moves into a user namespace, out of which nothing of the above works.
         self._network = network.open_network(network.NetworkPlan.from_json(plan.network))
+        self._network.keep(self._loop)
         if plan.mode != "none":  # there the host's own resolver is in sight
-            self._network.keep(self._loop)
-        self._names = dns.serve_names(self._network, self._loop)
+            self._names = dns.serve_names(self._network, self._loop)
 
     def _make_folders(self, disk: Path) -> None:
         for name in DISK_FOLDERS:
