@@ -1,0 +1,69 @@
+"""Every attack of SECURITY.md has its tests, or names the issue that builds what it is about. A gap fails."""
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Item → the part it is about. Its tests are the files `test_<item>_….py` beside this one.
+TESTED = {
+    1: "loaders and PATH in a pod's environment",
+    2: "package lists that run code",
+    3: "pods mixed up by shared connections",
+    4: "the kernel's doors from inside",
+    5: "links in a workspace",
+    6: "egress",
+    7: "ports without root",
+    8: "stale identities",
+    9: "using up the machine",
+    10: "GPU theft",
+    17: "pages of one pod that drive another",
+    18: "cookies tossed for the parent domain",
+    19: "tickets",
+    20: "pages on the pod's own origin",
+    21: "host confusion and forged headers",
+    22: "smuggling",
+    23: "shared caches",
+    24: "streams that outlive a revocation",
+    25: "Jupyter's token in history, Referer, logs",
+    27: "keys that make keys",
+    28: "an Idempotency-Key of another",
+    31: "floods of sign-ins",
+    32: "one-time links",
+    33: "strangers' text as escapes and scripts",
+    34: "what is for operators",
+}
+
+# Item → the issue that builds the part, and what of it is tested already.
+LATER = {
+    11: "5: routes without a gate come with Ingress carriers",
+    12: "5: forward-auth carriers",
+    13: "5: the server's account on Kubernetes",
+    14: "5: NetworkPolicies",
+    15: "5: pods on Kubernetes",
+    16: "5: names on Kubernetes",
+    26: "ledger: charging from process start; started_at is recorded and tested in tests/reconcile",
+    29: "ledger: money; the locked account row and its limit are tested in tests/services/pods",
+    30: "4: generated from the OpenAPI document; every route's row is tested in tests/api",
+    35: "4: secrets of users; ciphertext bound to its row is tested in tests/unit/test_kit.py",
+    36: "payments and mail: webhooks",
+}
+
+
+def test_every_item_has_a_place():
+    assert sorted([*TESTED, *LATER]) == list(range(1, 37))
+
+
+@pytest.mark.parametrize("item", TESTED)
+def test_a_tested_item_has_tests(item: int):
+    files = list(HERE.glob(f"test_{item:02}_*.py"))
+
+    assert files, f"SECURITY {item} ({TESTED[item]}) has no test"
+    assert any("def test_" in file.read_text() for file in files)
+
+
+def test_no_tests_are_for_an_item_that_is_not_in_the_table():
+    items = {int(file.name[5:7]) for file in HERE.glob("test_[0-9][0-9]_*.py")}
+
+    assert items <= TESTED.keys() | LATER.keys()
