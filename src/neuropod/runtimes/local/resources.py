@@ -202,7 +202,7 @@ class Resources:
     @property
     def must_measure(self) -> bool:
         """Tell whether the disks are folders, which hold more than they should until somebody looks."""
-        return self._plan.mode != "root"
+        return not self._plan.disks.get("images")
 
     def measure(self, tell: Callable[[str], None]) -> None:
         """Look; tells a sentence when a disk holds more than its size. Runs in a worker."""
