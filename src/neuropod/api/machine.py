@@ -15,10 +15,12 @@ from neuropod.api import errors
 from neuropod.api.deps import reading, writing
 from neuropod.api.parts import ApiParts
 from neuropod.api.routes.system import system_answer
+from neuropod.db.audit import record_act
+from neuropod.db.installation import confirm_epoch
 from neuropod.kit.errors import NeuropodError
 from neuropod.kit.paging import MAX_LIMIT
 from neuropod.pods.views import PodFilters
-from neuropod.wire.machine import Down, DownDone, SignInLinkAsk, SignInLinkMade, UserCreate, UserCreated
+from neuropod.wire.machine import Down, DownDone, EpochConfirmed, SignInLinkAsk, SignInLinkMade, UserCreate, UserCreated
 from neuropod.wire.system import System
 from neuropod.words import Role, Want
 
@@ -67,6 +69,16 @@ class Machine:
             if cursor is None:
                 return stopped
 
+    async def confirm_epoch(self) -> EpochConfirmed:
+        """Confirm what a restore brought back. A running server's loops follow from its next start on."""
+        async with writing(self._parts) as session:
+            epoch, changed = await confirm_epoch(session)
+            if changed:
+                record_act(
+                    session, "confirm_epoch", "installation", at=self._parts.clock.now(), actor_id=None, via=MACHINE.via
+                )
+        return EpochConfirmed(epoch=epoch, changed=changed)
+
     async def system(self) -> System:
         """Return how the server is, and what its machine isolates."""
         return await system_answer(self._parts)
@@ -98,6 +110,10 @@ def build_machine_app(parts: ApiParts, end_all: EndAll) -> FastAPI:
     async def down(body: Down) -> DownDone:
         stopped = await machine.stop_pods() if body.stop_pods else 0
         return DownDone(workloads_ended=await end_all(), pods_stopped=stopped)
+
+    @app.post("/machine/confirm-epoch")
+    async def confirm_epoch_() -> EpochConfirmed:
+        return await machine.confirm_epoch()
 
     @app.get("/machine/system")
     async def system() -> System:

@@ -1,1 +1,1 @@
-"""The user's commands. They import client, wire, words, settings and kit only, so that they start quickly."""
+"""The user's commands. They import client, wire, words and kit only, and each its own, so that they start quickly."""

@@ -1,42 +1,55 @@
 """The entry of the user's commands. `neuropod.__main__` chooses between these and the machine's (`operate`)."""
 
+import os
+import sys
+
 import click
 
 from neuropod import __version__
-from neuropod.cli.context import Shared
-from neuropod.cli.offers import gpu, template
-from neuropod.cli.pods import pod
-from neuropod.cli.ports import port
-from neuropod.cli.signing_in import key, login, logout, whoami
+from neuropod.cli.commands import UserCall, UserGroup
+from neuropod.cli.hints import ADVICE
+from neuropod.kit.terminal.commands import ROOT_SETTINGS, program_name, run, standard_screen
 
-_MACHINE = """
-The machine's own commands, on the computer that runs the server:
+_MODULES = {
+    "pod": "neuropod.cli.pods:pod",
+    "port": "neuropod.cli.ports:port",
+    "template": "neuropod.cli.offers:template",
+    "gpu": "neuropod.cli.offers:gpu",
+    "key": "neuropod.cli.keys:key",
+    "login": "neuropod.cli.signing_in:login",
+    "logout": "neuropod.cli.signing_in:logout",
+    "whoami": "neuropod.cli.signing_in:whoami",
+    "profile": "neuropod.cli.signing_in:profile",
+    "completion": "neuropod.cli.completion:completion",
+}
 
-  up        run Neuropod here
-  down      end all workloads here
-  gateway   run a gateway of its own
-  doctor    tell what this machine can and cannot isolate
-  admin     sign-in links, people
+# What `operate` has; a test holds the two together. It is told here, so that one help names all commands.
+MACHINE_COMMANDS = {
+    "up": "Run Neuropod on this machine, in the foreground.",
+    "down": "End the server and everything it runs on this machine.",
+    "gateway": "Run a gateway alone, beside a server on the same data directory.",
+    "doctor": "Tell what this machine can and cannot isolate, and what is wrong with the server.",
+    "admin": "Sign-in links and people, for whoever owns this machine.",
+}
 
-Each has --help. Exit codes: docs/reference/cli.md.
-"""
+
+class _Root(UserGroup):
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_commands(ctx, formatter)
+        with formatter.section("Commands of the machine that runs the server"):
+            formatter.write_dl(list(MACHINE_COMMANDS.items()))
+        with formatter.section("Examples"):
+            for example in ("pod create lab --template jupyterlab --wait", "pod open lab 8888", "pod --help"):
+                formatter.write(f"{'':>{formatter.current_indent}}{ctx.info_name} {example}\n")
 
 
-@click.group("neuropod", epilog="\b\n" + _MACHINE.strip(), context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--profile", metavar="NAME", help="Which server of the profile file. Default: `default`.")
+@click.group("neuropod", cls=_Root, modules=_MODULES, context_settings=ROOT_SETTINGS)
 @click.version_option(__version__, prog_name="neuropod")
-@click.pass_context
-def main(context: click.Context, profile: str | None) -> None:
-    """Pods with a GPU, an HTTPS address per port, and Jupyter signed in.
-
-    \b
-    Examples:
-      neuropod pod create lab --template jupyterlab --wait
-      neuropod pod open lab 8888
-      neuropod pod ls
-    """
-    context.obj = Shared(profile)
+def root() -> None:
+    """Pods with a GPU, an address per port, and Jupyter that opens signed in."""
 
 
-for command in (pod, port, template, gpu, key, login, logout, whoami):
-    main.add_command(command)
+def main() -> None:
+    """Run the command of the argument list and end the process."""
+    call = UserCall(standard_screen(), program_name(), environ=os.environ)
+    sys.exit(run(root, call, sys.argv[1:], advice=ADVICE))

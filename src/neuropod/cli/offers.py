@@ -2,93 +2,114 @@
 
 import click
 
-from neuropod.cli.context import Shared, as_json, shared, show_json, show_table
-from neuropod.cli.outcome import explained
-from neuropod.cli.text import clean, clean_line
+from neuropod.cli.commands import UserCall, UserGroup
+from neuropod.client.offers import Offers
+from neuropod.kit.terminal.tables import Column
+from neuropod.wire.templates import Template
+from neuropod.words import JupyterMode
+
+_TEMPLATE_COLUMNS = (
+    Column("NAME"),
+    Column("RUNS HERE"),
+    Column("TYPE"),
+    Column("TITLE", shrinks=True),
+    Column("", shrinks=True),
+)
+_GPU_COLUMNS = (
+    Column("NAME"),
+    Column("FREE"),
+    Column("PER HOUR", right=True),
+    Column("CORES", right=True),
+    Column("MEMORY", right=True),
+    Column("TITLE", shrinks=True),
+)
 
 
-@click.group("template")
+@click.group("template", cls=UserGroup)
 def template() -> None:
-    """Look at templates."""
+    """Look at templates: named starting points for pods."""
 
 
-@template.command("ls")
-@as_json
-@shared
-@explained
-def ls_templates(use: Shared, /, as_json: bool) -> None:
-    """List templates.
-
-    \b
-    Examples:
-      neuropod template ls
-    """
-    found = list(use.api.templates())
-    if as_json:
-        show_json(found)
+@template.command("ls", examples=["neuropod template ls"])
+@click.pass_obj
+def list_templates(call: UserCall) -> None:
+    """List what you may start from."""
+    found = list(Offers(call.connection()).list_templates())
+    if call.show_json(found):
         return
-    rows = [
-        [one.name, one.gpu_type, one.title, one.description if one.runnable else one.why_not or "cannot run here"]
-        for one in found
-    ]
-    show_table(["NAME", "TYPE", "TITLE", "DESCRIPTION"], rows, "No templates.")
-
-
-@template.command("show")
-@click.argument("name")
-@as_json
-@shared
-@explained
-def show_template(use: Shared, /, name: str, as_json: bool) -> None:
-    """Show one template.
-
-    \b
-    Examples:
-      neuropod template show jupyterlab
-    """
-    one = use.api.template(name)
-    if as_json:
-        show_json(one)
-        return
-    click.echo(clean_line(f"{one.title} ({one.name})"))
-    click.echo(clean(one.description))
-    if not one.runnable:
-        click.echo(clean_line(f"Cannot run here: {one.why_not}"))
-    for port in one.ports:
-        click.echo(clean_line(f"port {port.port}: {port.name} ({port.access})"))
-    click.echo()
-    click.echo(clean(one.readme))
-
-
-@click.group("gpu")
-def gpu() -> None:
-    """Look at GPU types, prices and what is free."""
-
-
-@gpu.command("ls")
-@as_json
-@shared
-@explained
-def ls_types(use: Shared, /, as_json: bool) -> None:
-    """List GPU types.
-
-    \b
-    Examples:
-      neuropod gpu ls
-    """
-    found = list(use.api.gpu_types())
-    if as_json:
-        show_json(found)
+    if not found:
+        call.screen.note(f"There is no template. Start from an image: {call.program} pod create NAME --image IMAGE")
         return
     rows = [
         [
             one.name,
+            "yes" if one.runnable else "no",
+            one.gpu_type,
+            one.title,
+            (one.why_not or "") if not one.runnable else one.description,
+        ]
+        for one in found
+    ]
+    call.screen.table(_TEMPLATE_COLUMNS, rows, {"no": "yellow"})
+
+
+@template.command("show", examples=["neuropod template show jupyterlab"])
+@click.argument("name")
+@click.pass_obj
+def show_template(call: UserCall, name: str) -> None:
+    """Show all about a template."""
+    found = Offers(call.connection()).show_template(name)
+    if call.show_json(found):
+        return
+    call.screen.fields(_fields(found))
+    if found.readme:
+        call.screen.say()
+        call.screen.say(found.readme.strip())
+    if found.runnable:
+        call.screen.note(f"\nLaunch it: {call.program} pod create NAME --template {found.name} --wait")
+
+
+def _fields(found: Template) -> list[tuple[str, str]]:
+    ports = ", ".join(f"{port.port} ({port.name}, {port.access})" for port in found.ports)
+    pairs = [
+        ("Template", f"{found.name}: {found.title}"),
+        ("", found.description),
+        ("Runs here", "yes" if found.runnable else f"no: {found.why_not}"),
+        ("Image", found.image or ""),
+        ("Command", " ".join(found.command or ())),
+        ("Type", found.gpu_type),
+        ("Disk", f"{found.container_disk_gb} GB"),
+        ("Volume", "none" if found.volume_gb is None else f"workspace, {found.volume_gb} GB when it is made"),
+        ("Ports", ports or "none"),
+        ("Jupyter", "" if found.jupyter is JupyterMode.OFF else "opens signed in"),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+@click.group("gpu", cls=UserGroup)
+def gpu() -> None:
+    """Look at GPU types: what they cost, and what is free."""
+
+
+@gpu.command("ls", examples=["neuropod gpu ls", "neuropod gpu ls --json"])
+@click.pass_obj
+def list_gpu_types(call: UserCall) -> None:
+    """List the types that pods can run on; the one without GPU is `cpu`."""
+    found = list(Offers(call.connection()).list_gpu_types())
+    if call.show_json(found):
+        return
+    rows = [
+        [
+            one.name,
+            f"{one.free} of {one.total}",
             f"{one.price.per_hour} {one.price.currency}",
             str(one.cpu_cores),
             f"{one.memory_gb} GB",
-            f"{one.free} of {one.total}",
             one.title,
         ]
         for one in found
     ]
-    show_table(["NAME", "PRICE/H", "CORES", "MEMORY", "FREE", "TITLE"], rows, "No types are on offer.")
+    if rows:
+        call.screen.table(_GPU_COLUMNS, rows)
+    else:
+        call.screen.note("No type is on offer here; an administrator has to enable one.")

@@ -36,3 +36,11 @@ async def installation(session: Session, *, key_fingerprint: str, now: datetime)
         session.add(row)
         await session.flush()
     return row
+
+
+async def confirm_epoch(session: Session) -> tuple[int, bool]:
+    """Confirm the present epoch, so that sweeps remove things again; return it, and whether that changed anything."""
+    row = (await session.scalars(select(InstallationRow))).one()
+    changed = row.confirmed_epoch < row.epoch
+    row.confirmed_epoch = row.epoch
+    return row.epoch, changed

@@ -1,47 +1,57 @@
-"""`neuropod down`: ends all workloads of this machine; the wishes stay, unless `--stop-pods` changes them too."""
+"""`neuropod down`: ends all workloads of this machine, and the server where one runs. The wishes stay."""
 
-import time
+import asyncio
 
 import click
 
-from neuropod.api.machine import Machine
-from neuropod.operate.machine import alone, ask_server, server_runs
-from neuropod.reconcile.down import end_workloads
-from neuropod.server.installation import Installation
+from neuropod.kit.clock import Clock, SystemClock
+from neuropod.kit.lockfile import is_locked
+from neuropod.kit.terminal.commands import Call, Command
+from neuropod.kit.terminal.exits import CommandError
+from neuropod.operate.asked import read_settings
+from neuropod.operate.machine import acts_on
+from neuropod.server.installation import lock_path
 from neuropod.settings import Settings
-from neuropod.wire.machine import Down, DownDone
+from neuropod.wire.machine import DownDone
 
-_ENDS_SECONDS = 30.0
+_ENDS_WITHIN_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
 
 
-def run(settings: Settings, *, stop_pods: bool) -> None:
-    """End workloads, and the server if one runs."""
-    if server_runs(settings):
-        done = ask_server(settings, DownDone, "POST", "/machine/down", Down(stop_pods=stop_pods))
-        _await_end(settings)
-    elif settings.database_url is None and not (settings.data_dir / "db").exists():
-        click.echo(f"There is nothing at {settings.data_dir}: no server ever ran on it.")
+@click.command("down", cls=Command, examples=["neuropod down", "neuropod down --stop-pods"])
+@click.option("--stop-pods", is_flag=True, help="Also set all pods stopped, so that they stay so at the next start.")
+@click.pass_obj
+def down(call: Call, stop_pods: bool) -> None:
+    """End the server and everything it runs on this machine.
+
+    Pods keep their wish: the next `neuropod up`, or one after a reboot, starts them again.
+    """
+    settings = read_settings()
+    call.screen.note("Ending what runs; a pod may take up to its grace of " + _grace(settings) + " …")
+    done = asyncio.run(_down(settings, SystemClock(), stop_pods=stop_pods))
+    if call.screen.json:
+        call.screen.data(done.model_dump(mode="json"))
         return
-    else:
+    call.screen.say(_sentence(done, call.program, stop_pods=stop_pods))
 
-        async def act(here: Installation, machine: Machine) -> DownDone:
-            stopped = await machine.stop_pods() if stop_pods else 0
-            ended = await end_workloads(
-                here.runtimes.values(), here.clock, grace_seconds=here.settings.reconcile.stop_grace_seconds
-            )
-            return DownDone(workloads_ended=ended, pods_stopped=stopped)
 
-        done = alone(settings, act)
-    click.echo(f"Ended {done.workloads_ended} workload{'' if done.workloads_ended == 1 else 's'}.")
+def _grace(settings: Settings) -> str:
+    return f"{settings.reconcile.stop_grace_seconds} s"
+
+
+async def _down(settings: Settings, clock: Clock, *, stop_pods: bool) -> DownDone:
+    async with acts_on(settings, clock) as acts:
+        done = await acts.down(stop_pods=stop_pods)
+    ends = clock.monotonic() + _ENDS_WITHIN_SECONDS
+    while is_locked(lock_path(settings)):
+        if clock.monotonic() > ends:
+            raise CommandError("the workloads have ended, and the server has not; end its process, and look at its log")
+        await clock.sleep(_LOOK_SECONDS)
+    return done
+
+
+def _sentence(done: DownDone, program: str, *, stop_pods: bool) -> str:
+    workloads = "one workload was" if done.workloads_ended == 1 else f"{done.workloads_ended} workloads were"
     if stop_pods:
-        click.echo(f"Pods set stopped: {done.pods_stopped}.")
-    else:
-        click.echo("What should run starts again with the next `neuropod up`.")
-
-
-def _await_end(settings: Settings) -> None:
-    ends = time.monotonic() + _ENDS_SECONDS
-    while server_runs(settings):
-        if time.monotonic() > ends:
-            raise click.ClickException("the workloads have ended, and the server does not end; stop it with Ctrl-C")
-        time.sleep(0.1)
+        return f"Down: {workloads} ended. All pods are set stopped; start them one by one after `{program} up`."
+    return f"Down: {workloads} ended. `{program} up` starts the pods again that were to run."

@@ -1,99 +1,119 @@
-"""`neuropod up`: runs a server in the foreground, and says what a person needs to know to use it."""
+"""`neuropod up`: the server in the foreground.
+
+It also writes the profile with which the commands of the same user reach it, so that another terminal works at once.
+"""
 
 import asyncio
-from collections.abc import Iterable
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import click
-import uvloop
 
-from neuropod.client.profile import Profile, save_profile
-from neuropod.db.migrate import NewerSchemaError
+from neuropod import __version__
+from neuropod.client.profile import MACHINE, Profile, ProfileFile
 from neuropod.kit.clock import SystemClock
-from neuropod.kit.keyfile import KeyFileError
-from neuropod.kit.lockfile import LockedError
-from neuropod.observability.logs import configure
-from neuropod.runtimes.contract import Report
-from neuropod.server.installation import WrongKeyFileError
-from neuropod.server.listening import PlainHttpError, SocketPathError
-from neuropod.server.serving import ServerFailedError, Started, serve
+from neuropod.kit.errors import NeuropodError
+from neuropod.kit.lockfile import exclusive
+from neuropod.kit.terminal.commands import Call, Command
+from neuropod.kit.terminal.exits import CommandError
+from neuropod.operate import told
+from neuropod.operate.asked import read_settings
+from neuropod.operate.failures import clear_failures
+from neuropod.server.installation import lock_path
+from neuropod.server.serving import Started, serve
 from neuropod.settings import Settings
 
-_EXPECTED = (KeyFileError, WrongKeyFileError, NewerSchemaError, PlainHttpError, SocketPathError)
+T = TypeVar("T")
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what stands for all addresses
 
 
-def run(settings: Settings) -> None:
-    """Serve until Ctrl-C. Raises click.ClickException with a sentence for everything that an operator can mend."""
-    configure(settings.log_format, settings.log_level)
+@click.command("up", cls=Command, examples=["neuropod up", "NEUROPOD_PORT=8090 neuropod up"])
+@click.pass_obj
+def up(call: Call) -> None:
+    """Run Neuropod on this machine, in the foreground.
+
+    Sets up the data directory at its first start, brings the database up to date, and prints the address and a link
+    that signs the first administrator in. Ctrl-C stops the server and leaves pods running.
+    """
+    settings = read_settings()
 
     def ready(started: Started) -> None:
-        _keep_profile(settings, started)
-        click.echo(_welcome(settings, started))
+        use = _write_profile(started, settings, call.program)
+        if call.screen.json:
+            call.screen.data(_as_json(started, settings))
+            return
+        for line in told.started(started, settings, version=__version__, program=call.program, use=use):
+            call.screen.say(line)
 
+    call.screen.note("Starting Neuropod …")
+    with clear_failures(settings):
+        _refuse_second(settings)
+        pods_run_on = run_to_its_end(serve(settings, ready=ready, clock=SystemClock()))
+    what = (
+        f"Pods run on as they were; `{call.program} up` takes them up again, `{call.program} down` ends them."
+        if pods_run_on
+        else f"All workloads were ended; what should run starts again with `{call.program} up`."
+    )
+    call.screen.note(f"\nThe server has stopped. {what}")
+
+
+def _refuse_second(settings: Settings) -> None:
+    """Raise LockedError at once for a data directory in use: it names the process, which a port in use cannot."""
+    if settings.data_dir.is_dir():
+        with exclusive(lock_path(settings)):
+            pass
+
+
+def run_to_its_end(main: Coroutine[Any, Any, T]) -> T:
+    """Run a server on the loop that it is measured with: uvloop, where there is one."""
+    if sys.platform != "linux":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 - Linux alone has it
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _write_profile(started: Started, settings: Settings, program: str) -> str:
+    """Write the profile, and return what has to be said about it."""
+    profile = Profile(url=own_url(started, settings), key=started.cli_key)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            pods_run_on = runner.run(serve(settings, ready=ready, clock=SystemClock()))
-    except LockedError as error:
-        holder = f" (process {error.pid})" if error.pid is not None else ""
-        raise click.ClickException(
-            f"a server runs on {settings.data_dir} already{holder}: end it with Ctrl-C, or choose another "
-            "NEUROPOD_DATA_DIR and NEUROPOD_PORT"
-        ) from error
-    except _EXPECTED as error:
-        raise click.ClickException(str(error)) from error
-    except ServerFailedError as error:
-        raise click.ClickException(
-            f"{error}; the log above says more. Pods run on; start it again with `make up`"
-        ) from error
-    except OSError as error:
-        raise click.ClickException(_of_the_system(settings, error)) from error
-    ended = "All workloads were ended; what should run starts again with `neuropod up`."
-    running = "Pods run on: `neuropod up` takes them up again, `neuropod down` ends them."
-    click.echo(f"Neuropod has stopped. {running if pods_run_on else ended}", err=True)
+        in_force = ProfileFile.of_user().save_machine(profile)
+    except (NeuropodError, CommandError, OSError) as error:
+        return f"The commands' profile could not be written: {error}"
+    if in_force:
+        return ""
+    return (
+        f"The commands use another profile at present. For this server: {program} pod ls --profile {MACHINE}, "
+        f"or for good: {program} profile use {MACHINE}"
+    )
 
 
-def _of_the_system(settings: Settings, error: OSError) -> str:
-    if error.filename is None:
-        return f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with NEUROPOD_PORT"
-    return f"{error.filename}: {error.strerror}"
+def own_url(started: Started, settings: Settings) -> str:
+    """Return the address under which this machine's commands reach the server: its own, but by name where TLS is."""
+    if settings.tls_cert_file is not None:
+        return started.addresses.console_origin
+    host = _ANY.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
+    return f"http://{host}:{started.port}"
 
 
-def _keep_profile(settings: Settings, started: Started) -> None:
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
-    url = f"{'https' if settings.tls_cert_file else 'http'}://{host}:{started.port}"
-    try:
-        save_profile(Profile(url, started.cli_key))
-    except OSError as error:
-        click.echo(f"The command line's profile cannot be written: {error}", err=True)
-
-
-def _welcome(settings: Settings, started: Started) -> str:
-    lines = [
-        "",
-        f"Neuropod is ready at {started.addresses.console_origin}",
-        "",
-        f"  Sign in once, within {int(settings.accounts.sign_in_link_seconds // 60)} minutes:",
-        f"    {started.sign_in_link}",
-        "  (another one: ./neuropod admin sign-in-link)",
-        "",
-        *_isolation(started.reports.values()),
-        "  In another terminal:",
-        "    ./neuropod pod create lab --template jupyterlab --wait",
-        "    ./neuropod pod open lab 8888",
-        "",
-        "  Ctrl-C stops the server and leaves pods running; ./neuropod down ends them.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _isolation(reports: Iterable[Report]) -> list[str]:
-    lines = []
-    for report in reports:
-        yes = [guarantee.name for guarantee in report.guarantees if guarantee.holds]
-        no = [guarantee for guarantee in report.guarantees if not guarantee.holds]
-        lines.append(f"  Pods on this machine ({report.mode}) are kept apart in: {', '.join(yes) or 'nothing'}")
-        lines += [f"    not in {guarantee.name}: {guarantee.message}" for guarantee in no]
-        lines += [f"    {note}" for note in report.notes]
-    if not lines:
-        lines.append("  No runtime is open here: pods are kept, and none can run. `./neuropod doctor` says why.")
-    return [*lines, ""]
+def _as_json(started: Started, settings: Settings) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "console_url": started.addresses.console_origin,
+        "sign_in_link": started.sign_in_link,
+        "data_dir": str(settings.data_dir.absolute()),
+        "port": started.port,
+        "runtimes": {
+            runtime: {
+                "mode": report.mode,
+                "guarantees": [
+                    {"name": one.name, "holds": one.holds, "message": one.message} for one in report.guarantees
+                ],
+                "notes": list(report.notes),
+            }
+            for runtime, report in started.reports.items()
+        },
+    }

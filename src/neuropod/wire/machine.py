@@ -51,3 +51,11 @@ class DownDone(Answer):
 
     workloads_ended: int
     pods_stopped: int
+
+
+class EpochConfirmed(Answer):
+    """That what a restore brought back is right."""
+
+    epoch: int
+    changed: bool
+    """False: it was confirmed before."""

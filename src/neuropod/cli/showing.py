@@ -1,0 +1,83 @@
+"""How pods look at a terminal: a row of the list, and all about one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from neuropod.kit.terminal.screen import Screen
+from neuropod.kit.terminal.tables import Column
+from neuropod.kit.terminal.text import ago, local_time
+from neuropod.wire.pods import Pod, Port
+from neuropod.words import Status
+
+COLOURS = {
+    Status.RUNNING: "green",
+    Status.FAILED: "red",
+    Status.UNREACHABLE: "red",
+    Status.WAITING: "yellow",
+    Status.STARTING: "yellow",
+    Status.STOPPING: "yellow",
+    Status.DELETING: "yellow",
+}
+_SAY_WHY = frozenset({Status.WAITING, Status.STARTING, Status.FAILED, Status.UNREACHABLE})
+_PORT_COLUMNS = (Column("PORT", right=True), Column("NAME", shrinks=True), Column("ACCESS"), Column("ADDRESS"))
+
+
+def _size(pod: Pod) -> str:
+    return pod.gpu_type if pod.gpu_count == 1 else f"{pod.gpu_count} x {pod.gpu_type}"
+
+
+def _why(pod: Pod) -> str:
+    return pod.message if pod.status in _SAY_WHY else ""
+
+
+def show_pods(screen: Screen, pods: Sequence[Pod], now: datetime, *, owners: bool) -> None:
+    """Print a list of pods."""
+    columns = [Column("NAME"), Column("STATUS"), Column("SINCE"), Column("FROM", shrinks=True), Column("TYPE")]
+    columns += [Column("PER HOUR", right=True)]
+    rows = [
+        [
+            pod.name,
+            str(pod.status),
+            ago(pod.since, now),
+            pod.template or pod.image or "-",
+            _size(pod),
+            f"{pod.price.per_hour} {pod.price.currency}",
+        ]
+        for pod in pods
+    ]
+    if owners:
+        columns.append(Column("OWNER", shrinks=True))
+        rows = [[*row, pod.owner.email] for row, pod in zip(rows, pods, strict=True)]
+    if any(_why(pod) for pod in pods):
+        columns.append(Column("WHY", shrinks=True))
+        rows = [[*row, _why(pod)] for row, pod in zip(rows, pods, strict=True)]
+    screen.table(columns, rows, {str(status): colour for status, colour in COLOURS.items()})
+
+
+def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
+    """Print all about a pod."""
+    run = pod.incarnation
+    pairs = [
+        ("Pod", pod.name),
+        ("Status", f"{pod.status} for {ago(pod.since, now)}" if pod.since is not None else str(pod.status)),
+        ("", pod.message),
+        ("From", f"template {pod.template}" if pod.template is not None else f"image {pod.image}"),
+        ("Command", " ".join(pod.command) if pod.command else ""),
+        ("Type", f"{_size(pod)}: {pod.cpu_cores} cores, {pod.memory_gb} GB memory"),
+        ("Price", f"{pod.price.per_hour} {pod.price.currency} per hour"),
+        ("Volume", f"{pod.volume.name}, {pod.volume.size_gb} GB at {pod.volume.path}: kept" if pod.volume else "none"),
+        ("Disk", f"{pod.container_disk_gb} GB elsewhere: lost when it stops"),
+        ("Owner", pod.owner.email),
+        ("Created", local_time(pod.created_at)),
+        ("Run", "" if run is None else f"no. {run.number}, begun {local_time(run.started_at or run.opened_at)}"),
+        ("Id", pod.id),
+    ]
+    screen.fields([(name, value) for name, value in pairs if value])
+    if pod.ports:
+        screen.say()
+        show_ports(screen, pod.ports)
+
+
+def show_ports(screen: Screen, ports: Sequence[Port]) -> None:
+    """Print ports and their addresses."""
+    screen.table(_PORT_COLUMNS, [[str(port.port), port.name, str(port.access), port.url] for port in ports])
