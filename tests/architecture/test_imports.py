@@ -2,7 +2,6 @@
 
 import ast
 
-import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 from architecture.source import ROOT, SOURCES, parsed
@@ -18,19 +17,19 @@ def _is_first_party(node: ast.AST) -> bool:
     return isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == "neuropod" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_no_first_party_import_hides_in_a_function_or_a_condition(path):
-    tree = parsed(path)
+def test_no_first_party_import_hides_in_a_function_or_a_condition():
+    for path in SOURCES:
+        tree = parsed(path)
 
-    nested = [node.lineno for node in ast.walk(tree) if _is_first_party(node) and node not in tree.body]
+        nested = [node.lineno for node in ast.walk(tree) if _is_first_party(node) and node not in tree.body]
 
-    assert nested == []
+        assert nested == [], path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_no_import_is_for_type_checking_alone(path):
-    names = [
-        node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"
-    ]
+def test_no_import_is_for_type_checking_alone():
+    for path in SOURCES:
+        names = [
+            node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"
+        ]
 
-    assert names == []
+        assert names == [], path
