@@ -313,8 +313,10 @@ def no_transaction() -> Any:
 
 
 @asynccontextmanager
-async def serving(transaction: Transaction = no_transaction, **settings: Any) -> AsyncIterator[GatewayInTest]:
-    """Serve a gateway until the block ends."""
+async def serving(
+    transaction: Transaction = no_transaction, *, console: Any = None, **settings: Any
+) -> AsyncIterator[GatewayInTest]:
+    """Serve a gateway until the block ends, and `console(GatewayInTest)`, an ASGI app, on all other hosts."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
@@ -333,13 +335,14 @@ async def serving(transaction: Transaction = no_transaction, **settings: Any) ->
         gateway = Gateway(made, addresses, InstallationId("npd_test"), {RUNTIME: runtime}, doorkeeper, clock)
         gateway.table.replace({})
         asgi_requests: list[dict[str, Any]] = []
-        server = uvicorn.Server(serving_config(_recording_app(asgi_requests), gateway, made))
+        app = _recording_app(asgi_requests)
+        in_test = GatewayInTest(gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper)
+        server = uvicorn.Server(serving_config(app if console is None else console(in_test), gateway, made))
         tasks = [
             asyncio.create_task(server._serve([listener])),
             asyncio.create_task(gateway.run()),
         ]
         await until(lambda: server.started, "uvicorn to start")
-        in_test = GatewayInTest(gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper)
         try:
             yield in_test
         finally:
