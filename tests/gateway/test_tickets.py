@@ -11,6 +11,7 @@ from neuropod.gateway.tickets import (
     TICKET_SECONDS,
     begin_hop,
     mint_ticket,
+    open_reference,
     read_hop,
     redeem_ticket,
 )
