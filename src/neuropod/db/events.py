@@ -4,11 +4,12 @@ Ids grow in commit order, so a reader that has seen id n never misses a smaller 
 on PostgreSQL the id is drawn under a transaction-long advisory lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, func, select, text
+from sqlalchemy import BigInteger, Index, Integer, func, insert, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import ReadSession, Session, Topic
@@ -35,6 +36,43 @@ class EventRow(Record):
     data: Mapped[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event to be written."""
+
+    kind: str
+    message: str
+    at: datetime
+    owner_id: UserId
+    pod_id: PodId | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def record_events(session: Session, happenings: Sequence[Happening]) -> None:
+    """Write events into the running transaction, in one statement, and wake the readers after its commit.
+
+    The last thing of a transaction: on PostgreSQL its lock lasts until the end.
+    """
+    if not happenings:
+        return
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    rows = [
+        {
+            "at": one.at,
+            "owner_id": one.owner_id,
+            "pod_id": one.pod_id,
+            "kind": one.kind,
+            "message": one.message,
+            "data": dict(one.data),
+        }
+        for one in happenings
+    ]
+    connection = await session.connection()
+    await connection.execute(insert(EventRow), rows)
+    session.nudge(Topic.EVENTS)
+
+
 async def record_event(
     session: Session,
     kind: str,
@@ -45,11 +83,8 @@ async def record_event(
     pod_id: PodId | None = None,
     **data: Any,
 ) -> None:
-    """Write an event into the running transaction and wake the readers after its commit."""
-    if session.get_bind().dialect.name == "postgresql":
-        await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-    session.add(EventRow(at=at, owner_id=owner_id, pod_id=pod_id, kind=kind, message=message, data=data))
-    session.nudge(Topic.EVENTS)
+    """Write one event; see `record_events`."""
+    await record_events(session, [Happening(kind, message, at, owner_id, pod_id, data)])
 
 
 async def events_of_pod(

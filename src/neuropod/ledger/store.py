@@ -1,7 +1,7 @@
-"""All SQL of the ledger: so far the account row, whose lock lets one promise at a time be made to a user."""
+"""All SQL of the ledger: so far the lock that lets one promise at a time be made to a user."""
 
-from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import literal, select
+from sqlalchemy.dialects import postgresql
 
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Session
@@ -9,22 +9,17 @@ from neuropod.ids import UserId
 from neuropod.ledger.records import AccountRow
 
 
-async def lock_account(session: Session, user_id: UserId) -> tuple[AccountRow, UserRow] | None:
-    """Return a person's account, made at first use, locked until this transaction ends, and the person.
+async def lock_account(session: Session, user_id: UserId) -> None:
+    """Let nobody else decide by what this user has until this transaction ends. SQLite's writers are alone.
 
-    None: no such person. Take it before any row of the person's pods or volumes: whoever decides by what somebody has,
-    decides alone.
+    Take it before any row of the user's pods or volumes, and read what they have after it, in a statement of its own:
+    one that had to wait for the lock still sees what was there before. An account's row is made at first use.
     """
-    query = (
-        select(AccountRow, UserRow)
-        .join(UserRow, UserRow.id == AccountRow.user_id)
-        .where(AccountRow.user_id == user_id)
-        .with_for_update(of=AccountRow)
-        .execution_options(populate_existing=True)
-    )
-    found = (await session.execute(query)).first()
-    if found is None and await session.get(UserRow, user_id) is not None:
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-        await session.execute(insert(AccountRow).values(user_id=user_id).on_conflict_do_nothing())
-        found = (await session.execute(query)).first()
-    return None if found is None else (found[0], found[1])
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    query = select(AccountRow.user_id).where(AccountRow.user_id == user_id).with_for_update()
+    if await session.scalar(query) is None:
+        person = select(UserRow.id, literal(0)).where(UserRow.id == user_id)
+        made = postgresql.insert(AccountRow).from_select(["user_id", "balance_micros"], person)
+        await session.execute(made.on_conflict_do_nothing())
+        await session.execute(query)

@@ -37,6 +37,7 @@ async def tell(session: Session, row: PodRow, act: Act, *, actor: Actor, now: da
         owner_id=owner_id,
         **data,
     )
+    await session.flush()
     session.nudge(Topic.PODS)
     session.nudge(Topic.ROUTES)
     await record_event(session, act.kind, act.message, at=now, owner_id=owner_id, pod_id=pod_id, **data)

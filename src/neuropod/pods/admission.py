@@ -11,13 +11,13 @@ from neuropod.settings import LimitSettings
 from neuropod.words import Role
 
 
-def admit(owner: UserRow, account: AccountRow, limits: LimitSettings, *, pods: int = 0) -> None:
+def admit(owner: UserRow, account: AccountRow | None, limits: LimitSettings, *, pods: int = 0) -> None:
     """Raise unless the owner may run this.
 
-    `account` is the owner's row, locked by this transaction; what else is handed in was read under that lock. `pods`:
-    how many the owner would have, 0 where there will be no more than before.
+    All that is handed in was read under `ledger.lock_account`; `account` None: nothing was ever in it. `pods`: how many
+    the owner would have, 0 where there will be no more than before.
     """
-    if account.user_id != owner.id:
+    if account is not None and account.user_id != owner.id:
         raise ValueError("admission needs the owner's own account row")
     if not owner.active:
         raise ForbiddenError("this user is suspended: nothing can be launched or started", code="suspended")

@@ -20,7 +20,6 @@ from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, ta
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.paging import MAX_LIMIT, Page
 from neuropod.kit.secrets import Secret, SecretBox
-from neuropod.ledger.records import AccountRow
 from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
 from neuropod.pods.acts import Act, tell
@@ -71,10 +70,14 @@ class Pods:
     ) -> PodView:
         """Make a pod that shall run, for the actor or (administrators) for another owner."""
         require_scope(actor, Scope.WRITE)
-        account, owner = await self._account_of_future_owner(session, owner_id, actor=actor)
+        wanted = self._future_owner(owner_id, actor=actor)
+        await lock_account(session, wanted)
+        has = await store.belongings(session, wanted, request.name)
+        if has is None or has.owner.deleted_at is not None:
+            raise NotFoundError("no such user")
+        owner = has.owner
         draft = await draft_launch(session, request, self._world, owner=owner, actor=actor)
-        has = await store.belongings(session, UserId(owner.id), request.name)
-        admit(owner, account, self._settings.limits, pods=has.pods + 1)
+        admit(owner, has.account, self._settings.limits, pods=has.pods + 1)
         if has.name_taken:
             raise taken("name", request.name)
         volume = await self._attach(session, draft, owner)
@@ -89,7 +92,8 @@ class Pods:
         )
         pod.volume_id = None if volume is None else volume.id
         session.add(pod)
-        await session.flush()
+        if draft.ports:
+            await session.flush()
         ports = [
             PortRow(id=new_id("prt"), pod_id=pod.id, port=port.port, name=port.name, access=port.access)
             for port in sorted(draft.ports, key=lambda port: port.port)
@@ -340,18 +344,13 @@ class Pods:
         (view,) = await views_of(session, [(row, owner)], self._lens(), self._clock.now())
         return view
 
-    async def _account_of_future_owner(
-        self, session: Session, owner_id: UserId | None, *, actor: Actor
-    ) -> tuple[AccountRow, UserRow]:
+    def _future_owner(self, owner_id: UserId | None, *, actor: Actor) -> UserId:
         wanted = owner_id or actor.user_id
         if wanted is None:
             raise ForbiddenError("say for whom the pod is", code="owner_needed")
         if wanted != actor.user_id and not actor.is_admin:
             raise ForbiddenError("only administrators launch pods for others", code="admin_needed")
-        found = await lock_account(session, wanted)
-        if found is None or found[1].deleted_at is not None:
-            raise NotFoundError("no such user")
-        return found
+        return wanted
 
     async def _in_sight(self, session: ReadSession, pod: str, *, actor: Actor) -> tuple[PodRow, UserRow]:
         found = await store.pod_in_sight(session, pod, actor=actor)
@@ -377,12 +376,10 @@ class Pods:
         """Return a pod that its owner may run, with the account locked before the row."""
         require_scope(actor, Scope.WRITE)
         _, owner = await self._in_sight(session, pod, actor=actor)
-        found = await lock_account(session, UserId(owner.id))
-        if found is None:
-            raise NotFoundError(f"no such pod: {pod}")
-        account, owner = found
+        await lock_account(session, UserId(owner.id))
+        has = await store.belongings(session, UserId(owner.id))
         row, owner = await self._pod_to_change(session, pod, actor=actor)
-        admit(owner, account, self._settings.limits)
+        admit(owner, None if has is None else has.account, self._settings.limits)
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         if isolated and runtime is not None:
             require_isolation(runtime, owner, self._settings)

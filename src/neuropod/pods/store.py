@@ -7,13 +7,14 @@ of queries for any number of pods.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, case, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import ReadSession, Session
 from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
 from neuropod.kit.paging import Page, decode_cursor, page_of
+from neuropod.ledger.records import AccountRow
 from neuropod.pods.lifecycle import IncarnationFacts, PodFacts, Policy, Room
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow, PortRow
 from neuropod.runtimes.contract import Phase, Progress
@@ -154,19 +155,28 @@ async def pods_not_closed(session: ReadSession, pod_ids: Collection[PodId] | Non
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What an owner has, as far as a launch asks: pods (those that are being deleted aside), and the name."""
+    """What an owner has, as far as admission asks."""
 
-    pods: int
+    owner: UserRow
+    account: AccountRow | None  # None: nothing was ever in it
+    pods: int  # those that are being deleted aside
     name_taken: bool  # a deleted pod keeps its name until nothing of it is left
 
 
-async def belongings(session: ReadSession, owner_id: UserId, name: str) -> Belongings:
-    """Return what the owner has; read it under the owner's account lock."""
-    query = select(
-        func.sum(case((PodRow.want != Want.GONE, 1), else_=0)), func.sum(case((PodRow.name == name, 1), else_=0))
-    ).where(PodRow.owner_id == owner_id, PodRow.closed_at.is_(None))
-    pods, named = (await session.execute(query)).one()
-    return Belongings(int(pods or 0), bool(named))
+async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> Belongings | None:
+    """Return what the owner has, and whether a pod of theirs has the name; read it under the owner's account lock."""
+    pods = select(func.count(PodRow.id)).where(
+        PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE
+    )
+    named = exists().where(PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.name == name)
+    query = (
+        select(UserRow, AccountRow, pods.correlate(UserRow).scalar_subquery(), named.correlate(UserRow))
+        .join(AccountRow, AccountRow.user_id == UserRow.id, isouter=True)
+        .where(UserRow.id == owner_id)
+        .execution_options(populate_existing=True)
+    )
+    row = (await session.execute(query)).first()
+    return None if row is None else Belongings(row[0], row[1], row[2], bool(row[3]))
 
 
 async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, case, delete, literal, select, update
 
 from neuropod.db.engine import Session, Topic
-from neuropod.db.events import record_event
+from neuropod.db.events import Happening
 from neuropod.db.record import UtcDateTime
 from neuropod.ids import PodId
 from neuropod.pods.claims import Claimed, Lease
@@ -132,18 +132,13 @@ async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -
         await session.execute(statement.execution_options(synchronize_session=False))
 
 
-async def tell(session: Session, lease: Lease, kind: str, facts: PodFacts, now: datetime) -> None:
-    """Write the event of a turn in a pod's life; the last thing of a transaction."""
+def turn_of(lease: Lease, kind: str, facts: PodFacts, now: datetime) -> Happening:
+    """Return the event of a turn in a pod's life."""
     shown = status_of(facts, now)
     current = facts.incarnation
-    await record_event(
-        session,
-        kind,
-        shown.message,
-        at=now,
-        owner_id=lease.owner_id,
-        pod_id=lease.pod_id,
-        reason=shown.reason,
-        incarnation=current.number if current is not None else None,
-        exit_code=current.exit_code if current is not None else None,
-    )
+    data = {
+        "reason": shown.reason,
+        "incarnation": current.number if current is not None else None,
+        "exit_code": current.exit_code if current is not None else None,
+    }
+    return Happening(kind, shown.message, now, lease.owner_id, lease.pod_id, data)

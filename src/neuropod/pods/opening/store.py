@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from neuropod.db.engine import Session, Topic
+from neuropod.db.events import record_events
 from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.kit.identifiers import new_id
 from neuropod.pods.claims import Claimed, not_given_back
-from neuropod.pods.guard.store import give_back, release_many, tell
+from neuropod.pods.guard.store import give_back, release_many, turn_of
 from neuropod.pods.lifecycle import IncarnationFacts, PodFacts, Room, Wait, opening, wait_for
 from neuropod.pods.queue.store import (
     QUEUE_REASONS,
@@ -194,10 +195,16 @@ class _Counter:
             now,
         )
         await self._leave_queue(session, now)
-        for claimed, _, wait in self.waiting:
-            if claimed.facts.waiting_reason not in QUEUE_REASONS:
-                await tell(session, claimed.lease, "pod.waiting", _waiting_facts(claimed, wait, now), now)
-                session.nudge(Topic.ROUTES)
+        newly = [one for one in self.waiting if one[0].facts.waiting_reason not in QUEUE_REASONS]
+        if newly:
+            session.nudge(Topic.ROUTES)
+        await record_events(
+            session,
+            [
+                turn_of(claimed.lease, "pod.waiting", _waiting_facts(claimed, wait, now), now)
+                for claimed, _, wait in newly
+            ],
+        )
 
     async def _leave_queue(self, session: Session, now: datetime) -> None:
         if not self.left_queue:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import bindparam, update
 
 from neuropod.db.engine import Session, Topic
+from neuropod.db.events import record_events
 from neuropod.db.leases import claim
 from neuropod.ids import PodId, RuntimeId, UserId
 from neuropod.pods.claims import Claimed, Lease, Outcome, facts_after
@@ -26,7 +27,7 @@ from neuropod.pods.guard.store import (
     record_unavailable,
     release,
     release_many,
-    tell,
+    turn_of,
     write_ours,
 )
 from neuropod.pods.lifecycle import (
@@ -171,7 +172,8 @@ async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: d
     await _write_facts(session, [(one, facts) for one, facts in ours if _has_news(one, facts)])
     for runtime_id in sorted(moved & {one.claimed.facts.runtime_id for one, _ in ours}):
         await wake_next(session, runtime_id, now)
-    after = {one.claimed.lease.pod_id: await _told(session, one.claimed, facts, now) for one, facts in ours}
+    await _tell(session, [(one.claimed, facts) for one, facts in ours], now)
+    after = {one.claimed.lease.pod_id: Claimed(one.claimed.lease, facts) for one, facts in ours}
     return [after.get(one.claimed.lease.pod_id) for one in outcomes]
 
 
@@ -186,7 +188,8 @@ async def close_incarnation(
         current = observed(current, seen, now)
     facts = replace(claimed.facts, incarnation=closed(current, close))
     await _write_facts(session, [(Outcome(claimed, seen, None), facts)])
-    return await _told(session, claimed, facts, now)
+    await _tell(session, [(claimed, facts)], now)
+    return Claimed(claimed.lease, facts)
 
 
 async def forget_pod(session: Session, claimed: Claimed, *, now: datetime) -> bool:
@@ -216,7 +219,7 @@ async def forget_pod(session: Session, claimed: Claimed, *, now: datetime) -> bo
     )
     await wake_next(session, facts.runtime_id, now)
     session.nudge(Topic.ROUTES)
-    await tell(session, lease, "pod.closed", facts, now)
+    await record_events(session, [turn_of(lease, "pod.closed", facts, now)])
     return True
 
 
@@ -254,16 +257,19 @@ def _columns(current: IncarnationFacts) -> dict[str, Any]:
     return {"incarnation": current.id, "progress_": progress} | row
 
 
-async def _told(session: Session, claimed: Claimed, facts: PodFacts, now: datetime) -> Claimed:
+async def _tell(session: Session, changes: Sequence[tuple[Claimed, PodFacts]], now: datetime) -> None:
     """Tell what has changed: the gateway by a nudge, people by an event where it is a turn in the pod's life."""
-    before, current = claimed.facts.incarnation, facts.incarnation
-    if facts.waiting_reason != claimed.facts.waiting_reason:
-        session.nudge(Topic.ROUTES)
-    if current is not None and before is not None:
+    turns = []
+    for claimed, facts in changes:
+        before, current = claimed.facts.incarnation, facts.incarnation
+        if facts.waiting_reason != claimed.facts.waiting_reason:
+            session.nudge(Topic.ROUTES)
+        if current is None or before is None:
+            continue
         if (before.phase, before.reason, before.message) != (current.phase, current.reason, current.message):
             session.nudge(Topic.ROUTES)
         if current.ready_at is not None and before.ready_at is None:
-            await tell(session, claimed.lease, "pod.ready", facts, now)
+            turns.append(turn_of(claimed.lease, "pod.ready", facts, now))
         if not current.open and before.open:
-            await tell(session, claimed.lease, "pod.ended", facts, now)
-    return Claimed(claimed.lease, facts)
+            turns.append(turn_of(claimed.lease, "pod.ended", facts, now))
+    await record_events(session, turns)
