@@ -27,7 +27,10 @@ async def test_a_person_signs_in_and_runs_a_cell_in_jupyter_lab(server: Server):
         page = await browser.page()
         await page.size(1440, 900)
         await page.goto(sign_in)
-        await page.wait("location.pathname === '/'")
+        await page.wait("location.pathname === '/password'")
+        await page.screenshot(ARTIFACTS / "password-1440.png")
+        await page.goto(sign_in.partition("/sign-in/")[0] + "/")
+        await page.wait("document.body.innerText.includes('lab')")
         await page.screenshot(ARTIFACTS / "home-1440.png")
         await page.size(390, 844)
         await page.screenshot(ARTIFACTS / "home-390.png")
@@ -43,6 +46,7 @@ async def test_a_person_signs_in_and_runs_a_cell_in_jupyter_lab(server: Server):
             "[...document.querySelectorAll('.jp-NotebookPanel-toolbar')].some(n => n.innerText.includes('Python 3'))",
             60,
         )
+        await page.wait("document.body.innerText.includes('Python 3 (ipykernel) | Idle')", 60)
         await page.run("document.querySelector('.jp-Notebook .jp-Cell .cm-content').focus(), 'focused'")
         await page.send("Input.insertText", text="print(6 * 7)")
         for kind in ("keyDown", "keyUp"):
