@@ -20,7 +20,7 @@ up: setup  ## set up what is missing, then run Neuropod on this machine
 setup: .venv/.ready  ## everything that Neuropod needs to run
 
 test: setup-tests  ## set up what is missing, then run the tests
-	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q
+	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "not long"
 
 test-long: setup-tests  ## the exhaustive tests too (hours are well spent here before a release)
 	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "long or not long" --timeout 7200
