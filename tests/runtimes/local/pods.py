@@ -27,6 +27,7 @@ from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen, Reason
 
 MIB = 1 << 20
+MODE = "root" if os.geteuid() == 0 else "user"  # what this user can have
 # Of this process alone, since a runtime sweeps what its installation left on the machine; a child is told its parent's.
 INSTALLATION = os.environ.get("NEUROPOD_TEST_INSTALLATION") or f"inst_{secrets.token_hex(6)}"
 
@@ -113,7 +114,7 @@ async def end_everything(runtime: LocalRuntime) -> None:
 async def opened(
     data_dir: Path,
     *,
-    mode: str = "root",
+    mode: str = MODE,
     installation: str = INSTALLATION,
     limits: LimitSettings | None = None,
     keep: bool = False,

@@ -1,4 +1,4 @@
-"""The local runtime on this machine, as root: real shims, sandboxes, networks and disks."""
+"""The local runtime on this machine, as root and as an ordinary user: real shims, sandboxes, networks and disks."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from neuropod.settings import LimitSettings
 from neuropod.words import Reason
 from runtimes.local.pods import MIB, a_workload, opened, output_of, printed, python, run_to_end, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.user]
 
 ECHO = """
 import socketserver
