@@ -5,7 +5,7 @@ rebinding). Called by the shim: `serve_names(network, loop)` once the network is
 would cost each launch 45 ms and each pod 9 MB): `loop.Loop` has add_reader, remove, call_later (agreed with CORE).
 
 A question over UDP is asked on a socket of its own, with a number of ours; one over TCP likewise. There are at most
-`_QUESTIONS` of the first and `_STREAMS` of the second at a time: a pod that asks more waits, nobody else does.
+`_QUESTIONS` on their way at a time, and `_STREAMS` connections: a pod that asks more is told so, nobody else is.
 """
 
 import secrets
@@ -75,15 +75,12 @@ class NameServer:
 
         if not dnswords.is_question(question):
             return
-        if len(self._asked) >= _QUESTIONS:
-            answered(None)
-            return
         self.ask(question, answered, stream=False)
 
     def ask(self, question: bytes, answered: Answered, *, stream: bool) -> "_Datagram | _Inquiry | None":
         """Ask the host's resolvers and call back once, with None when none of them answered."""
         servers = self._upstream.now()
-        if not self._network.internet or not servers:
+        if not self._network.internet or not servers or len(self._asked) >= _QUESTIONS:
             answered(None)
             return None
 

@@ -102,7 +102,7 @@ def root_rules(installation: str, range_: str, allowed: Sequence[str], *, guard:
 
 def user_rules(allowed: Sequence[str], host: Iterable[str]) -> str:
     """Return the rules within a pod's own network namespace; `host` are the host's addresses as they are now."""
-    addresses = _only_4(each for each in host if ":" not in each)
+    addresses = _only_4(host)
     return (
         "add table inet neuropod\ndelete table inet neuropod\ntable inet neuropod {\n"
         + _set("refused", _only_4(REFUSED_4))
@@ -117,3 +117,10 @@ def user_rules(allowed: Sequence[str], host: Iterable[str]) -> str:
         "  chain in {\n    type filter hook input priority filter; policy accept;\n"
         '    iifname "lo" accept\n    ct state established,related accept\n    drop\n  }\n}\n'
     )
+
+
+def user_host_rules(host: Iterable[str]) -> str:
+    """Return what brings the addresses of the host in `user_rules` up to date, in one step."""
+    addresses = _only_4(host)
+    added = f"add element inet neuropod host {{ {', '.join(addresses)} }}\n" if addresses else ""
+    return f"flush set inet neuropod host\n{added}"

@@ -3,6 +3,7 @@
 Called by `network`'s two modes. Standard library only; each call is acknowledged by the kernel or raises its OSError.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -23,6 +24,8 @@ _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _GETROUTE = 24, 26
 _ERROR, _DONE = 2, 3
 NETFILTER = 12  # the part of the kernel that nftables belongs to
+NEWS_OF_TABLES = 1 << 6  # groups of messages: of `NETFILTER`, about nftables
+NEWS_OF_ADDRESSES = 0x10  # about IPv4 addresses
 _GETTABLE, _TABLE_NAME, _FAMILY_INET = 10 << 8 | 1, 1, 1
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 1, 4, 0x200, 0x400, 0x300
 _NESTED = 0x8000
@@ -36,11 +39,17 @@ _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
 
 
 class Netlink:
-    """A socket to the routing part of the kernel, in the network namespace of the thread that made it."""
+    """A socket to the routing part of the kernel, in the network namespace of the thread that made it.
 
-    def __init__(self, part: int = socket.NETLINK_ROUTE) -> None:
+    It stays there when the thread leaves. With `news` (groups of messages) it is for `heard` alone.
+    """
+
+    def __init__(self, part: int = socket.NETLINK_ROUTE, *, news: int = 0) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, part)
         self._sequence = 0
+        if news:
+            self._socket.bind((0, news))
+            self._socket.setblocking(False)
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +57,26 @@ class Netlink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; may be repeated."""
         self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for waiting until there is news."""
+        return self._socket.fileno()
+
+    def heard(self) -> None:
+        """Throw away what has come: that something changed is all the news there is."""
+        while True:
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more came than was kept
+                    raise
 
     def add_veth(self, name: str, peer: str, *, peer_namespace: int, mtu: int) -> None:
         """Make a pair of interfaces, the peer in the namespace that the descriptor names; both still off."""

@@ -5,20 +5,22 @@ the n-th pair of addresses of the range that all installations of this machine s
 """
 
 import ipaddress
+import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from neuropod.runtimes.local import filters, linux, slots
 from neuropod.runtimes.local.loop import Loop, Timer
-from neuropod.runtimes.local.netlink import NETFILTER, Netlink
+from neuropod.runtimes.local.netlink import NETFILTER, NEWS_OF_TABLES, Netlink
 from neuropod.runtimes.local.netplan import RESOLV_CONF, NetworkPlan, connect_loopback
 from neuropod.runtimes.local.tools import ToolFailedError, Tools, run
 
 _SLOTS = 16384
-_KEEP_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
 _SYSCTL = Path("/proc/sys/net")
 # Where pods' addresses are taken from: the first /16 that this host has no use for.
 _CANDIDATES = (
@@ -65,20 +67,52 @@ def install(plan: NetworkPlan) -> str:
     """Prepare this host for the installation's pods; return the range. May be repeated, also while pods run."""
     run_dir = Path(plan.run_dir)
     with slots.alone(run_dir):
-        return _install(plan, run_dir)
-
-
-def _install(plan: NetworkPlan, run_dir: Path) -> str:
-    range_ = plan.range or _range(run_dir)
-    guard = (_SYSCTL / "ipv4/ip_forward").read_text().strip() == "0"
-    rules = filters.root_rules(plan.installation, range_, plan.egress_allow, guard=guard)
-    run([*plan.tools.nft, "-f", "-"], stdin=rules)
+        range_ = plan.range or _range(run_dir)
+        _load(plan, range_, plan.egress_allow)
     return range_
 
 
-def _is_installed(plan: NetworkPlan) -> bool:
+def _load(plan: NetworkPlan, range_: str, allowed: Sequence[str]) -> None:
+    """Load the rules and note what they were made from."""
+    guard = _forwards_nothing()
+    run([*plan.tools.nft, "-f", "-"], stdin=filters.root_rules(plan.installation, range_, allowed, guard=guard))
+    _note(plan).write_text(json.dumps({"allowed": list(allowed), "guard": guard}))
+
+
+def _restore(plan: NetworkPlan) -> None:
+    """Let the rules stand as the server loaded them last, which may allow other networks than this pod's plan."""
+    if _stand(plan):
+        return
+    with slots.alone(Path(plan.run_dir)):
+        if not _stand(plan):  # nobody else was quicker
+            _load(plan, plan.range, _noted(plan).get("allowed", plan.egress_allow))
+
+
+def _stand(plan: NetworkPlan) -> bool:
+    """Tell whether the rules are there, and made for what this host does now.
+
+    A host that begins to forward for others, such as containers, must not be kept from it by what was right before.
+    """
     with Netlink(NETFILTER) as netlink:
-        return netlink.has_table(filters.table_name(plan.installation))
+        if not netlink.has_table(filters.table_name(plan.installation)):
+            return False
+    return _noted(plan).get("guard") == _forwards_nothing()
+
+
+def _forwards_nothing() -> bool:
+    return (_SYSCTL / "ipv4/ip_forward").read_text().strip() == "0"
+
+
+def _note(plan: NetworkPlan) -> Path:
+    return Path(plan.run_dir, f"rules-{filters.digest(plan.installation)}")
+
+
+def _noted(plan: NetworkPlan) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        noted = json.loads(_note(plan).read_bytes())
+        if isinstance(noted, dict):
+            return noted
+    return {}
 
 
 def _range(run_dir: Path) -> str:
@@ -107,8 +141,9 @@ def uninstall(plan: NetworkPlan) -> None:
         table = filters.table_name(plan.installation)
         run([*plan.tools.nft, "-f", "-"], stdin=f"add table inet {table}\ndelete table inet {table}\n")
         live = _live(run_dir)
+        _note(plan).unlink(missing_ok=True)
         if plan.installation in live:  # one that began meanwhile, and had seen the table just before
-            _install(plan, run_dir)
+            _load(plan, plan.range, plan.egress_allow)
         elif not live and not _other_tables(plan.tools):
             _stop_forwarding(run_dir)
 
@@ -144,6 +179,8 @@ class RootNetwork:
         self.message = ""
         self._plan = plan
         self._slot = slot
+        self._loop: Loop | None = None
+        self._news: Netlink | None = None
         self._timer: Timer | None = None
         self._link = f"{filters.link_prefix(plan.installation)}{slot.number}"
         self._depth = 0
@@ -165,8 +202,7 @@ class RootNetwork:
                 outer.delete_link(str(left))
             outer.delete_link(self._link)
             self._slot.write({"installation": plan.installation, "link": self._link})
-            if not _is_installed(plan):  # from now on nobody takes it away
-                install(plan)
+            _restore(plan)  # from now on nobody takes it away
             ways = _ways(outer)
             mtus = outer.links()
             mtu = min((mtus[way] for way in ways if way in mtus), default=1500)
@@ -209,25 +245,46 @@ class RootNetwork:
             return connect_loopback(port)
 
     def outside(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket | None:
-        return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError:  # too many are open, or a host without that family
+            return None
 
     def give_back(self, connection: socket.socket) -> None:
         connection.close()
 
     def keep(self, loop: Loop) -> None:
-        # A firewall that is loaded anew takes all tables away, ours too; a laptop goes by another interface.
+        # A firewall that is loaded anew takes all tables away, ours too: that is told.
+        self._loop = loop
+        self._news = Netlink(NETFILTER, news=NEWS_OF_TABLES)
+        loop.add_reader(self._news.fileno(), self._heard)
+        self._look()
+
+    def _heard(self) -> None:
+        if self._news is not None:
+            self._news.heard()
+            with suppress(OSError, ToolFailedError):
+                _restore(self._plan)
+
+    def _look(self) -> None:
+        # A laptop goes by another interface; a host begins to forward for others. Nobody tells that.
+        if self._loop is None:
+            return
         with suppress(OSError, ToolFailedError):
-            if not _is_installed(self._plan):
-                install(self._plan)
+            _restore(self._plan)
             with Netlink() as netlink:
                 ways = _ways(netlink)
             for link in ways:
                 _let_forward(Path(self._plan.run_dir), link, remember=True)
-        self._timer = loop.call_later(_KEEP_SECONDS, lambda: self.keep(loop))
+        self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._loop is not None and self._news is not None:
+            self._loop.remove(self._news.fileno())
+            self._news.close()
+        self._loop = self._news = None
         if self._slot.fd < 0:
             return
         with Netlink() as netlink:

@@ -21,7 +21,7 @@ from typing import Any
 
 from neuropod.runtimes.local import filters, linux, slots
 from neuropod.runtimes.local.loop import Loop
-from neuropod.runtimes.local.netlink import Netlink
+from neuropod.runtimes.local.netlink import NEWS_OF_ADDRESSES, Netlink
 from neuropod.runtimes.local.netplan import RESOLV_CONF, NetworkPlan, connect_loopback
 from neuropod.runtimes.local.state import ProcessId
 from neuropod.runtimes.local.tools import ToolFailedError, run
@@ -52,14 +52,20 @@ class UserNetwork:
         self.address: str | None = None
         self.internet = plan.tun and bool(plan.tools.pasta) and has_way
         self.message = _NO_TUN if not plan.tun else "A network of its own; this host has no way to the internet."
+        self._tools = plan.tools
         self._slot = slot
+        self._loop: Loop | None = None
+        self._host: Netlink | None = None  # in the host's network for good, though this process leaves it
+        self._news: Netlink | None = None
+        self._addresses: list[str] = []  # of the host, as the filter knows them
         self._keeper: socket.socket | None = None
         self._keeper_pid = 0
 
     def open(self, plan: NetworkPlan) -> None:
         """Move and connect; what fails is raised, and `close` takes back what was made until then."""
-        with Netlink() as netlink:
-            host = netlink.addresses()
+        self._host = Netlink()
+        self._news = Netlink(news=NEWS_OF_ADDRESSES)  # before the look, so that nothing is missed
+        self._addresses = self._host.addresses()
         if self.internet:
             self._keeper, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             shim = os.getpid()
@@ -70,7 +76,7 @@ class UserNetwork:
             theirs.close()
             self._slot.write({"installation": plan.installation, "processes": [_identity(self._keeper_pid)]})
         enter_namespaces()
-        self._prepare(plan, host)
+        self._prepare(plan)
         if self._keeper is not None:
             self._keeper.send(b"pasta")
             pasta = _identity(int(self._keeper.recv(64)))
@@ -79,13 +85,13 @@ class UserNetwork:
             self.address = _ADDRESS
             self.message = "A network of its own, with a way to the internet by pasta."
 
-    def _prepare(self, plan: NetworkPlan, host: list[str]) -> None:
+    def _prepare(self, plan: NetworkPlan) -> None:
         with Netlink() as netlink:
             netlink.set_up("lo")
         for name, value in (("ipv4/ip_unprivileged_port_start", "0"), ("ipv6/conf/default/disable_ipv6", "1")):
             with suppress(OSError):
                 Path("/proc/sys/net", name).write_text(value)
-        run([*plan.tools.nft, "-f", "-"], stdin=filters.user_rules(plan.egress_allow, host))
+        run([*plan.tools.nft, "-f", "-"], stdin=filters.user_rules(plan.egress_allow, self._addresses))
 
     def _wait_for_pasta(self, keeper: socket.socket) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -124,9 +130,28 @@ class UserNetwork:
         connection.close()
 
     def keep(self, loop: Loop) -> None:
-        pass
+        # A host that gets another address is no more a pod's to reach by it than by the first.
+        if self._news is not None:
+            self._loop = loop
+            loop.add_reader(self._news.fileno(), self._heard)
+            self._heard()
+
+    def _heard(self) -> None:
+        if self._host is None or self._news is None:
+            return
+        self._news.heard()
+        addresses = self._host.addresses()
+        if addresses != self._addresses:
+            run([*self._tools.nft, "-f", "-"], stdin=filters.user_host_rules(addresses))
+            self._addresses = addresses
 
     def close(self) -> None:
+        if self._loop is not None and self._news is not None:
+            self._loop.remove(self._news.fileno())
+        for netlink in (self._host, self._news):
+            if netlink is not None:
+                netlink.close()
+        self._loop = self._host = self._news = None
         if self._keeper is not None:
             with suppress(OSError):
                 self._keeper.shutdown(socket.SHUT_RDWR)
