@@ -10,7 +10,8 @@ from neuropod.db.audit import AuditRow
 from neuropod.db.engine import Database
 from neuropod.db.events import EventRow
 from neuropod.ids import PodId
-from neuropod.kit.errors import NeuropodError
+from neuropod.kit.errors import ConflictError, NotFoundError
+from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow, PortRow
 from neuropod.pods.room import BYTES_PER_GB
 from neuropod.runtimes.contract import Device, Phase
@@ -67,7 +68,7 @@ class MortalPlant(Plant):
             for record in (AllocationRow, IncarnationRow, PortRow, PodRow, EventRow, AuditRow):
                 await session.execute(delete(record))
 
-    async def wish(self, server: Server, verb: str, name: str = "lab") -> None:
+    async def wish(self, server: Server, verb: str, name: str = "lab", gpu_type: str = "cpu") -> None:
         """Say a wish; one that cannot be had any more is refused, which is fine."""
         verbs = {
             "start": server.pods.start_pod,
@@ -77,11 +78,12 @@ class MortalPlant(Plant):
         }
         try:
             if verb == "launch":
-                await self.launch(server, name)
+                request = LaunchRequest(name=name, image="plain", volume=None, gpu_type=gpu_type)
+                await self.ask(server.pods.launch_pod, request)
             else:
                 await self.ask(verbs[verb], name)
-        except NeuropodError:
-            if verb == "launch":
+        except (ConflictError, NotFoundError):
+            if verb == "launch" and name == "lab":
                 raise
 
 
@@ -184,7 +186,7 @@ async def check(plant: Plant) -> None:
         rows = by_pod[pod.id]
         assert [row.number for row in rows] == list(range(1, len(rows) + 1))
         assert len(rows) <= pod.run_revision, "an incarnation that nobody asked for"
-        ended = rows[:-1] if pod.want == Want.RUNNING else rows
+        ended = rows[:-1] if pod.want == Want.RUNNING and pod.waiting_reason is None else rows
         for row in ended:
             assert row.ended_at is not None
             assert row.removed_at is not None
@@ -197,10 +199,14 @@ async def check(plant: Plant) -> None:
         twice = [key for key, n in told.items() if n > 1 and key[0] in {"pod.ready", "pod.ended", "pod.closed"}]
         assert twice == []
 
-    wanted = {(pod.id, len(by_pod[pod.id])) for pod in pods if pod.want == Want.RUNNING}
+    runs = [pod for pod in pods if pod.want == Want.RUNNING and pod.waiting_reason is None]
+    wanted = {(pod.id, len(by_pod[pod.id])) for pod in runs}
     assert sorted((one.id.pod, one.id.incarnation) for one in seen) == sorted(wanted)
     assert all(one.phase is Phase.READY for one in seen)
-    _check_allocations(pods, by_pod, allocations)
+    _check_allocations(runs, by_pod, allocations)
+    waiting = [pod for pod in pods if pod.want == Want.RUNNING and pod.waiting_reason is not None]
+    free = len(plant.world.capacity.devices) - sum(row.device is not None for row in allocations)
+    assert all(pod.gpus > free for pod in waiting), "a pod waits although there is room"
     gone = {PodId(pod.id) for pod in pods if pod.want == Want.GONE}
     assert not any(workload.pod in gone for workload in plant.world.kept_lines)
 
@@ -224,9 +230,8 @@ def _check_allocations(
 ) -> None:
     expected = []
     for pod in pods:
-        if pod.want == Want.RUNNING:
-            amounts = (pod.cpu_cores, pod.memory_gb * BYTES_PER_GB, pod.container_disk_gb * BYTES_PER_GB)
-            expected.append((by_pod[pod.id][-1].id, pod.runtime_id, *amounts))
+        amounts = (pod.cpu_cores, pod.memory_gb * BYTES_PER_GB, pod.container_disk_gb * BYTES_PER_GB)
+        expected.append((by_pod[pod.id][-1].id, pod.runtime_id, *amounts))
     given = [
         (row.incarnation_id, row.runtime_id, row.cpu_cores, row.memory_bytes, row.disk_bytes)
         for row in allocations
@@ -234,4 +239,4 @@ def _check_allocations(
     ]
     assert sorted(given) == sorted(expected)
     devices = Counter(row.incarnation_id for row in allocations if row.device is not None)
-    assert devices == Counter({by_pod[pod.id][-1].id: pod.gpus for pod in pods if pod.want == Want.RUNNING and pod.gpus})
+    assert devices == Counter({by_pod[pod.id][-1].id: pod.gpus for pod in pods if pod.gpus})

@@ -10,6 +10,7 @@ Two kinds of moments are counted:
 """
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from typing import Any
 
 from neuropod.db.engine import Database, Session
 from neuropod.kit.tasks import TaskSet
+from neuropod.reconcile.writing import _Shared
 from reconcile.plant import Server
 
 
@@ -33,9 +35,11 @@ class Fate:
         self.fine = fine
         self.met: str | None = None  # the moment's name
         self.names: list[str] = []
-        self.stands = asyncio.Event()
+        self.has_died = False
+        self.under_way: asyncio.Future[Any] | None = None  # what it was waiting for when it died
+        self.stands = asyncio.Event()  # still, or dead
         self.woken = asyncio.Event()
-        self._still = still
+        self.still = still
 
     def passes(self, name: str) -> bool:
         """Count a moment; tell whether it is the chosen one."""
@@ -46,14 +50,20 @@ class Fate:
         return True
 
     async def moment(self, name: str) -> None:
-        if self.fine or (self._still and name == "before its commit"):
+        if self.fine or (self.still and name == "before its commit"):
             return  # who stands still inside a transaction holds its locks: the others wait, or the database ends it
         if not self.passes(name):
             return
-        if not self._still:
-            raise Died(name)
+        if not self.still:
+            raise self.death()
         self.stands.set()
         await self.woken.wait()
+
+    def death(self) -> Died:
+        """Die: everything of the server ends with this moment."""
+        self.has_died = True
+        self.stands.set()
+        return Died(self.met)
 
 
 _FATE: ContextVar[Fate | None] = ContextVar("fate", default=None)
@@ -87,7 +97,7 @@ class _MortalTasks(TaskSet):
 
 @coroutine
 def _stepping(work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Drive a coroutine; where it gives up control at the chosen moment, what it waits for never answers."""
+    """Drive a coroutine; where it gives up control at the chosen moment, what it waits for happens without it."""
     fate = _FATE.get()
     throw: BaseException | None = None
     answer: Any = None
@@ -98,7 +108,8 @@ def _stepping(work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
             return end.value
         throw = None
         if fate is not None and fate.fine and fate.passes("a step"):
-            throw = Died("a step")
+            throw = fate.death()
+            fate.under_way = asked
             continue
         try:
             answer = yield asked
@@ -109,13 +120,21 @@ def _stepping(work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
 def live(server: Server, fate: Fate) -> asyncio.Task[None]:
     """Let the server do all that is due, under a fate. The task ends with Died, or stands still until it is woken."""
     if fate.fine:
-        server.loop._workers = _MortalTasks(server.failures)
+        _make_steps_moments(server)
     token = _FATE.set(fate)
     try:
-        task = asyncio.create_task(_turn(server))
+        return asyncio.create_task(_turn(server))
     finally:
         _FATE.reset(token)
-    return task
+
+
+def _make_steps_moments(server: Server) -> None:
+    """Let each step of the passes, and of the writer that they share, be a moment."""
+    server.loop._workers = _MortalTasks(server.failures)
+    writer = server.loop._writer
+    opens = writer._opens.setdefault(server.runtime.id, _Shared(writer._database, writer._opened))
+    for shared in (opens, writer._records):
+        shared._run = lambda run=shared._run: _stepping(run())
 
 
 async def _turn(server: Server) -> None:
@@ -124,35 +143,36 @@ async def _turn(server: Server) -> None:
 
 async def dies(server: Server, fate: Fate) -> bool:
     """Let the server do all that is due; tell whether it died over it. What it held is as a dead process leaves it."""
-    task = live(server, fate)
-    await asyncio.wait([task])
-    if has_died(task):
-        await bury(server)
-        return True
-    return False
-
-
-def has_died(task: asyncio.Task[None]) -> bool:
-    """Tell whether a life that has ended was ended by its fate; what else ended it is raised."""
-    error = task.exception()
-    if error is not None and not isinstance(error, Died):
-        raise error
-    return error is not None
+    return await _until(server, live(server, fate), fate) is None
 
 
 async def stands_still(server: Server, fate: Fate) -> asyncio.Task[None] | None:
     """Let the server do all that is due; return its life when it stands still in the midst of it."""
-    task = live(server, fate)
-    stands = asyncio.ensure_future(fate.stands.wait())
-    await asyncio.wait([task, stands], return_when=asyncio.FIRST_COMPLETED)
-    stands.cancel()
-    if not task.done():
-        return task
-    await task
-    return None
+    life = await _until(server, live(server, fate), fate)
+    return None if life is None or life.done() else life
 
 
-async def bury(server: Server) -> None:
-    """End everything of a server without letting it finish anything."""
+async def _until(server: Server, life: asyncio.Task[None], fate: Fate) -> asyncio.Task[None] | None:
+    """Wait until the fate is met or the work is done; None: it has died, and is buried."""
+    met = asyncio.ensure_future(fate.stands.wait())
+    await asyncio.wait([life, met], return_when=asyncio.FIRST_COMPLETED)
+    met.cancel()
+    if fate.has_died:
+        life.cancel()
+        await asyncio.wait([life])
+        await bury(server, fate, life)
+        return None
+    if life.done():
+        await life
+    return life
+
+
+async def bury(server: Server, fate: Fate, life: asyncio.Task[None]) -> None:
+    """End everything of a dead server without letting it finish anything."""
     await server.loop._watches.aclose()
     await server.loop._workers.aclose()
+    for error in (None if life.cancelled() else life.exception(), (server.failures.first or (None, None))[1]):
+        if error is not None:
+            traceback.clear_frames(error.__traceback__)  # they hold open cursors, and those the lock of SQLite
+    if fate.under_way is not None:
+        await asyncio.wait([fate.under_way], timeout=1)

@@ -5,6 +5,7 @@ Here the short sequences whole and a sample of the rest; all of it with the mark
 """
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from itertools import count, product
 from pathlib import Path
@@ -17,11 +18,20 @@ from aiosqlite import core
 from sqlalchemy import event
 
 from reconcile.crashes import AT_ONCE, PACES, SLOW, VERBS, MortalPlant, Pace, dying_at, waking_after
+from reconcile.crowd import Crowd
 from reconcile.fates import Fate, MortalDatabase
 
 SHORT = [wishes for length in (1, 2) for wishes in product(VERBS, repeat=length)]
 ALL = [wishes for length in (1, 2, 3, 4) for wishes in product(VERBS, repeat=length)]
 LONG = [wishes for length in (3, 4) for wishes in product(VERBS, repeat=length)]
+
+
+class RolledBack(sqlite3.Connection):
+    """Rolls back when it is closed, as the end of a process does; a cursor that somebody still holds keeps the lock."""
+
+    def close(self) -> None:
+        self.rollback()
+        super().close()
 
 
 @pytest.fixture
@@ -40,6 +50,7 @@ async def plant(migrated_sqlite: Path) -> AsyncIterator[MortalPlant]:
     @event.listens_for(database.engine.sync_engine, "do_connect")
     def usable_here(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
         options["check_same_thread"] = False
+        options["factory"] = RolledBack
 
     plant = MortalPlant(database)
     await plant.set_up()
@@ -80,7 +91,7 @@ async def test_a_server_may_die_at_any_moment(plant: MortalPlant, wishes: Sequen
 
 
 @pytest.mark.usefixtures("without_threads")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_server_may_die_at_some_moment_of_a_long_story(plant: MortalPlant, seed: int):
     dice = random.Random(seed)
 
@@ -96,9 +107,9 @@ async def test_a_server_may_die_at_some_moment_of_a_long_story(plant: MortalPlan
 async def test_a_server_may_die_in_the_midst_of_a_statement(plant: MortalPlant, wishes: Sequence[str]):
     dice = random.Random(named(wishes))
 
-    deaths = [await dying_at(plant, wishes, SLOW, Fate(dice.randint(1, 200), fine=True), hasty=True) for _ in range(25)]
+    deaths = [await dying_at(plant, wishes, SLOW, Fate(dice.randint(1, 200), fine=True), hasty=True) for _ in range(12)]
 
-    assert sum(deaths) >= 20
+    assert sum(deaths) >= 6
 
 
 @pytest.mark.usefixtures("without_threads")
@@ -106,9 +117,25 @@ async def test_a_server_may_die_in_the_midst_of_a_statement(plant: MortalPlant, 
 async def test_a_worker_that_acts_after_its_lease_was_lost_is_harmless(plant: MortalPlant, wishes: Sequence[str]):
     dice = random.Random(named(wishes))
 
-    stood = [await waking_after(plant, wishes, dice.choice(PACES), Fate(at, still=True)) for at in range(1, 41, 3)]
+    stood = [await waking_after(plant, wishes, dice.choice(PACES), Fate(at, still=True)) for at in range(1, 41, 4)]
 
     assert sum(stood) >= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_several_servers_die_stand_still_and_wake_on_one_database(database_url: str, seed: int):
+    deaths, woken = await Crowd(database_url, seed, pods=4, servers=3).live(rounds=8)
+
+    assert deaths + woken >= 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(100, 160))
+async def test_many_servers_die_stand_still_and_wake_on_one_database(database_url: str, seed: int):
+    deaths, woken = await Crowd(database_url, seed, pods=8, servers=4).live(rounds=25)
+
+    assert deaths + woken >= 10
 
 
 @pytest.mark.long
