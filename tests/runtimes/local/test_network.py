@@ -188,3 +188,28 @@ def test_without_tun_there_is_no_internet_and_that_is_said(tmp_path: Path):
     assert (found["names"], found["at once"]) == ([2, 0], True)
     assert found["internet"] != "192.0.2.2"
     assert found["host"] not in {"192.0.2.2", "10.77.0.1"}
+
+
+@pytest.mark.root
+def test_what_others_change_on_the_host_is_noticed(tmp_path: Path):
+    found = world.tried("noticed_as_root", tmp_path / "work")
+
+    assert found["container while only pods are forwarded for"] in REFUSED
+    # Told by the kernel, not found at the next look around; and as the server loaded them last.
+    assert found["seconds until the rules are back"] < 2
+    assert found["exception after that"] == "10.77.0.1"
+    assert found["host after that"] in REFUSED
+    # A host that begins to forward for others, such as containers, is not kept from it.
+    assert found["container when the host forwards for it"] == "192.0.2.1"
+    assert found["pod after that"] in REFUSED
+    assert found["forwarding that others switched on"] == "1"
+
+
+@pytest.mark.user
+def test_a_new_address_of_the_host_is_refused_too(tmp_path: Path):
+    found = world.tried("noticed_as_user", tmp_path / "work")
+
+    assert found["before"] in REFUSED
+    assert found["unnoticed"] == "198.51.100.200", "the trial proves nothing: nobody answers there"
+    assert found["noticed"] in REFUSED
+    assert found["internet"] == "192.0.2.2"

@@ -388,14 +388,115 @@ def keeper_crashed(work: Path) -> dict[str, Any]:
         found[f"{who}: both run"] = keeper.alive and pasta.alive
         if who == "both":
             os.kill(keeper.pid, signal.SIGKILL)
+            _wait_for(lambda: not keeper.alive)  # noqa: B023 - called in this round alone
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         if who == "both":
             found["swept"] = network.sweep(plan)
-        deadline = time.monotonic() + 10
-        while (keeper.alive or pasta.alive) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        found[f"{who}: left"] = keeper.alive or pasta.alive
+        found[f"{who}: left"] = not _wait_for(lambda: not keeper.alive and not pasta.alive)  # noqa: B023
+    return found
+
+
+def _wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def _run_until(loop: Loop, condition: Callable[[], bool]) -> float:
+    """Let the shim's loop run until then; return how long that took."""
+    begun = time.monotonic()
+
+    def look_again() -> None:
+        if condition() or time.monotonic() - begun > 20:
+            loop.stop()
+        else:
+            loop.call_later(0.01, look_again)
+
+    look_again()
+    loop.run()
+    assert condition()
+    return time.monotonic() - begun
+
+
+def noticed_as_root(work: Path) -> dict[str, Any]:
+    """What others change on the host while a pod runs: its firewall, and that it forwards for them too."""
+    internet = build(work)
+    host = os.open("/proc/self/ns/net", os.O_RDONLY)
+    linux.unshare(linux.CLONE_NEWNET)
+    other = os.open("/proc/self/ns/net", os.O_RDONLY)  # a container's, whose host forwards for it when it is asked to
+    linux.setns(host, linux.CLONE_NEWNET)
+    with Netlink() as netlink:
+        netlink.add_veth("br0", "eth0", peer_namespace=other, mtu=1500)
+        netlink.set_up("br0")
+        netlink.add_address("br0", "192.168.50.1", 24)
+    linux.setns(other, linux.CLONE_NEWNET)
+    with Netlink() as netlink:
+        netlink.set_up("eth0")
+        netlink.add_address("eth0", "192.168.50.2", 24)
+        netlink.add_default_route("192.168.50.1")
+    serve("", 80)
+    linux.setns(host, linux.CLONE_NEWNET)
+
+    def from_internet() -> str:
+        linux.setns(internet, linux.CLONE_NEWNET)
+        try:
+            return look("192.168.50.2", 80)
+        finally:
+            linux.setns(host, linux.CLONE_NEWNET)
+
+    plan = _plan("root", work)
+    # The server was opened again with an exception that this shim's plan does not know.
+    pod = network.open_network(plan)
+    _plan("root", work, allow=("10.77.0.9/32",))
+    found: dict[str, Any] = {"container while only pods are forwarded for": from_internet()}
+    loop = Loop()
+    pod.keep(loop)
+
+    def stands() -> bool:
+        rules = subprocess.run([*plan.tools.nft, "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        return "neuropod_" in rules
+
+    subprocess.run([*plan.tools.nft, "flush", "ruleset"], check=True)
+    found["seconds until the rules are back"] = _run_until(loop, stands)
+    with pod.inside():
+        found["exception after that"] = look("10.77.0.9", 80)
+        found["host after that"] = look("192.0.2.2", 9999)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    _run_until(loop, lambda: from_internet() == "192.0.2.1")
+    found["container when the host forwards for it"] = from_internet()
+    with pod.inside():
+        found["pod after that"] = look("192.168.50.2", 80)
+    pod.close()
+    network.uninstall(plan)
+    found["forwarding that others switched on"] = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+    return found
+
+
+def noticed_as_user(work: Path) -> dict[str, Any]:
+    """A host that gets another address while a pod runs."""
+    build(work)
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    if (pid := os.fork()) == 0:
+        linux.die_with_parent(parent)
+        os.read(reading, 1)
+        with Netlink() as netlink:
+            netlink.add_address("up0", "198.51.100.200", 32)
+        os._exit(0)
+    pod = network.open_network(_plan("user", work))
+    loop = Loop()
+    pod.keep(loop)
+    found: dict[str, Any] = {"before": look("198.51.100.200", 9999)}
+    os.write(writing, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    found["unnoticed"] = look("198.51.100.200", 9999)
+    loop.call_later(1, loop.stop)
+    loop.run()
+    found["noticed"] = look("198.51.100.200", 9999)
+    found["internet"] = look("198.51.100.7", 80)
+    pod.close()
     return found
 
 
