@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from support.jupyter import Kernel, run_cell
-from support.servers import Server
+from support.servers import Server, gateway_of
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("notebook")]
 
@@ -60,6 +60,21 @@ def test_after_sigkill_the_kernel_still_runs_and_its_variables_are_there(server:
     assert server.pod("lab")["incarnation"]["number"] == lab["incarnation"]["number"]
     with kernel.open() as channel:
         assert run_cell(channel, "print(answer)") == "42\n"
+
+
+def test_a_websocket_through_a_gateway_of_its_own_outlives_the_server(server: Server, lab):
+    with gateway_of(server) as url:
+        headers = server.visit(lab, 8888)[1]
+        kernel = Kernel(url, headers, _token(server))
+        with kernel.open() as channel:
+            run_cell(channel, "answer = 42")
+
+            server.kill()
+            while_away = run_cell(channel, "print(answer)")
+            server.start()
+            afterwards = run_cell(channel, "print(answer + 1)")
+
+    assert (while_away, afterwards) == ("42\n", "43\n")
 
 
 def test_after_stop_and_start_the_address_and_the_workspace_are_the_same(server: Server, lab):

@@ -149,3 +149,33 @@ def running_server(data_dir: Path, **settings: str) -> Iterator[Server]:
                 server.process.kill()
             server.process.wait()
         server.run("down", "--stop-pods")
+
+
+@contextmanager
+def gateway_of(server: Server) -> Iterator[str]:
+    """Run `neuropod gateway` beside a server, and give its address."""
+    port = free_port()
+    with server.log.open("ab") as log:
+        process = subprocess.Popen(
+            server.command("gateway", "--listen", f"127.0.0.1:{port}"),
+            env=server.env,
+            cwd=server.data_dir.parent,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+
+    def serves() -> bool:
+        assert process.poll() is None, server.log.read_text()[-4000:]
+        try:
+            return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_for(serves, "the gateway to serve")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
