@@ -34,6 +34,7 @@ from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
 from neuropod.settings import Addresses
 
 _HELD_BYTES = 64 * 1024  # of a body that cannot be sent on yet; more is not read from the client
+_JOINED_BYTES = 16 * 1024  # up to this one copy costs less than one more call
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 log = structlog.get_logger(__name__)
@@ -94,8 +95,8 @@ class Exchange:
 
     __slots__ = (
         "_answer_chunked", "_answer_until_close", "_body", "_body_bytes", "_body_done", "_client", "_connector",
-        "_head_sent", "_held_pod", "_parts", "_port", "_private", "_retried", "_upstream", "admitted", "credential",
-        "disconnected", "head", "host", "keep_alive", "moved_at", "response_complete",
+        "_head_sent", "_held_pod", "_out", "_parts", "_port", "_private", "_retried", "_upstream", "admitted",
+        "credential", "disconnected", "head", "host", "keep_alive", "moved_at", "response_complete",
     )  # fmt: skip
 
     def __init__(self, parts: Parts, client: Client, head: RequestHead, *, keep_alive: bool) -> None:
@@ -116,6 +117,7 @@ class Exchange:
         self._body_bytes = 0
         self._body_done = not head.has_body
         self._head_sent = False
+        self._out: list[bytes] = []
         self._answer_chunked = False
         self._answer_until_close = False
         self._held_pod = False
@@ -249,7 +251,7 @@ class Exchange:
             lines.append(b"Connection: close")
         self._head_sent = True
         self.moved_at = self._client.loop.time()
-        self._client.transport.write(self._framed(status, phrase, headers, lines))
+        self._out.append(self._framed(status, phrase, headers, lines))
 
     def _framed(self, status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], lines: list[bytes]) -> bytes:
         return answered_head(status, phrase, headers, lines, private=self._private, from_pod=self.to_pod)
@@ -258,15 +260,36 @@ class Exchange:
         """Pass a part of the body on as it comes."""
         self.moved_at = self._client.loop.time()
         if self._answer_chunked:
-            self._client.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            self._client.transport.write(data)
+            self._out.append(data)
 
     def answer_end(self) -> None:
         """Take the end of a complete answer."""
         if self._answer_chunked:
-            self._client.transport.write(b"0\r\n\r\n")
+            self._out.append(b"0\r\n\r\n")
+        self.answer_flush()
         self._done()
+
+    def answer_target(self) -> asyncio.Transport | None:
+        """Return the client's transport where the body goes to it as it is."""
+        return None if self._answer_chunked or self._held_pod else self._client.transport
+
+    def answer_moved(self) -> None:
+        """Note that a part of the body went to the client by itself."""
+        self.moved_at = self._client.loop.time()
+
+    def answer_flush(self) -> None:
+        """Send what has come: everything that came at once goes at once."""
+        out = self._out
+        if len(out) == 1:
+            self._client.transport.write(out[0])
+        elif out:
+            if sum(map(len, out)) <= _JOINED_BYTES:
+                self._client.transport.write(b"".join(out))
+            else:
+                self._client.transport.writelines(out)
+        self._out = []
 
     def answer_upgraded(self, headers: list[tuple[bytes, bytes]], rest: bytes) -> None:
         """Join both sides: the pod accepted the WebSocket, from here on bytes are not looked at."""
@@ -298,6 +321,7 @@ class Exchange:
         if self.response_complete or self.disconnected or upstream is None:
             return
         if self._head_sent:
+            self.answer_flush()
             self._break()
         elif nothing_came and upstream.used and self._repeatable and not self._retried and self._connector is not None:
             self._retried = True  # it was idle and closed before the request could reach anybody

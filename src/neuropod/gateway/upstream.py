@@ -12,6 +12,7 @@ from typing import Protocol
 import httptools
 
 from neuropod.gateway.heads import BadHeadError, Framing, read_framing
+from neuropod.gateway.pump import LEAST_BYTES, Pump
 
 _HEAD_BYTES = 256 * 1024
 _HIGH_WATER = 512 * 1024
@@ -28,8 +29,20 @@ class Answered(Protocol):
         """Take a part of the body."""
         ...
 
+    def answer_flush(self) -> None:
+        """Pass on what was taken: for now there is no more."""
+        ...
+
+    def answer_target(self) -> asyncio.Transport | None:
+        """Return where the rest of the body may go without being looked at; None where it has to come here."""
+        ...
+
+    def answer_moved(self) -> None:
+        """Learn that a part of the body went there."""
+        ...
+
     def answer_end(self) -> None:
-        """Take the end of a complete answer."""
+        """Take the end of a complete answer, and pass on what was taken."""
         ...
 
     def answer_upgraded(self, headers: list[tuple[bytes, bytes]], rest: bytes) -> None:
@@ -56,6 +69,7 @@ class Upstream(asyncio.Protocol):
         self.idle_since = 0.0
         self.used = False  # it has carried a request before
         self.closed = False
+        self._pump: Pump | None = None
         self.forgotten = False  # its connector counts it no more
         self._reset(for_head=False, may_upgrade=False)
 
@@ -87,6 +101,7 @@ class Upstream(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection at once."""
+        self._stop_pump()
         if not self.closed:
             self.closed = True
             self.transport.abort()
@@ -118,6 +133,10 @@ class Upstream(asyncio.Protocol):
             self._parse(data)
         if self._ended:
             self._finish()
+        elif self._answered is not None:
+            self._answered.answer_flush()
+            if self._past_parser and self._body_left is not None and self._body_left >= LEAST_BYTES:
+                self._start_pump(self._answered, self._body_left)
 
     def eof_received(self) -> bool:
         if self._answered is not None and self._head_done and not self._ended and self._until_eof:
@@ -129,6 +148,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._stop_pump()
         answered, self._answered = self._answered, None
         self._on_free(self, False)
         if answered is not None:
@@ -144,6 +164,40 @@ class Upstream(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._answered is not None:
             self._answered.upstream_paused(paused=False)
+
+    # the kernel's way for long bodies
+
+    def _start_pump(self, answered: Answered, left: int) -> None:
+        target = answered.answer_target()
+        if self._pump is not None or target is None or not Pump.possible(self.transport, target):
+            return
+        pump = Pump(asyncio.get_running_loop(), left, self._pumped, self._pump_ended)
+        self.transport.pause_reading()
+        if pump.start(self.transport, target):
+            self._pump = pump
+        else:
+            self.transport.resume_reading()
+
+    def _pumped(self, nbytes: int) -> None:
+        if self._body_left is not None:
+            self._body_left -= nbytes
+        if self._answered is not None:
+            self._answered.answer_moved()
+
+    def _pump_ended(self, complete: bool) -> None:
+        self._pump = None
+        if not complete or self._answered is None:
+            self._break("The connection broke.")
+            return
+        self.transport.resume_reading()
+        self._ended = True
+        self._answered.answer_end()
+        self._finish()
+
+    def _stop_pump(self) -> None:
+        if self._pump is not None:
+            self._pump.stop()
+            self._pump = None
 
     # reading
 
