@@ -128,7 +128,7 @@ def _can_be_trusted(folder: Path) -> bool:
     return True
 
 
-def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
+def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM, apt_options: Sequence[str] = ()) -> Tools:
     """Fetch what the system lacks into the cache, then answer as `find_tools`. Raises ToolsMissingError."""
     found = find_tools(cache_dir, system=system)
     missing = found.missing(root=os.geteuid() == 0)
@@ -138,9 +138,9 @@ def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
     cache_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _can_be_trusted(cache_dir):
         raise ToolsMissingError(f"{cache_dir} can be changed by others than root: no program is kept there.")
-    apt = _Apt(cache_dir)
+    apt = _Apt(cache_dir, apt_options)
     for package in sorted(packages):
-        apt.fetch(package, whole=system is not _SYSTEM)
+        apt.fetch(package)
     found = find_tools(cache_dir, system=system)
     if missing := found.missing(root=os.geteuid() == 0):
         raise ToolsMissingError(f"Fetched, and not found in what came: {', '.join(missing)}.")
@@ -150,9 +150,9 @@ def fetch_tools(cache_dir: Path, *, system: Sequence[str] = _SYSTEM) -> Tools:
 class _Apt:
     """The system's package sources, used without changing the system."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, options: Sequence[str]) -> None:
         self._cache = cache_dir
-        self._options: list[str] = []
+        self._options = list(options)
         if shutil.which("apt-get", path=":".join(_SYSTEM)) is None:
             raise ToolsMissingError(
                 "This system has no apt-get: install bubblewrap, passt and nftables by its own means."
@@ -175,7 +175,7 @@ class _Apt:
             raise ToolFailedError(f"apt-get {arguments[0]}: {(done.stderr or done.stdout).strip()[-1000:]}")
         return done.stdout
 
-    def fetch(self, package: str, *, whole: bool) -> None:
+    def fetch(self, package: str) -> None:
         """Bring one package, with the libraries that the system lacks, into a tree of its own; all or nothing."""
         coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=self._cache))
         try:
@@ -183,7 +183,7 @@ class _Apt:
             archives, tree = coming / "archives", coming / "tree"
             archives.mkdir()
             tree.mkdir(mode=0o755)
-            self._apt("download", *self._names(package, whole=whole), folder=archives)
+            self._apt("download", *self._names(package), folder=archives)
             for archive in sorted(archives.iterdir()):
                 run(["/usr/bin/dpkg-deb", "-x", str(archive), str(tree)], env={"PATH": ":".join(_SYSTEM)})
             final = self._cache / package
@@ -195,7 +195,7 @@ class _Apt:
         finally:
             shutil.rmtree(coming, ignore_errors=True)
 
-    def _names(self, package: str, *, whole: bool) -> list[str]:
+    def _names(self, package: str) -> list[str]:
         """Return the package and what it needs beyond what is installed, each with its version where it is known."""
         try:
             text = self._apt("install", "--simulate", "--no-install-recommends", package)
@@ -203,8 +203,7 @@ class _Apt:
             self._update()
             text = self._apt("install", "--simulate", "--no-install-recommends", package)
         names = {name: f"{name}={version}" for name, version in _INSTALL_LINE.findall(text)}
-        if package not in names or whole:
-            names.setdefault(package, package)  # installed, though not where it was looked for
+        names.setdefault(package, package)  # it may be installed, though not where it was looked for
         return sorted(names.values())
 
     def _update(self) -> None:
@@ -212,7 +211,7 @@ class _Apt:
         lists, archives = self._cache / "apt" / "lists", self._cache / "apt" / "archives"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         (archives / "partial").mkdir(parents=True, exist_ok=True)
-        self._options = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={archives.parent}"]
+        self._options += ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={archives.parent}"]
         if os.geteuid() == 0:
             self._options += ["-o", "APT::Sandbox::User=root"]  # else apt's own user, who cannot write here
         self._apt("update")
