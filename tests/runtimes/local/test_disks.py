@@ -30,7 +30,10 @@ def plan(tmp_path: Path) -> Iterator[DiskPlan]:
     plan = plan_at(tmp_path)
     yield plan
     disks.sweep(plan)
-    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    left = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if str(tmp_path) in line]
+    for at in left:  # of a test that failed and holds it still
+        subprocess.run(["umount", "--lazy", at], check=False)
+    assert left == []
 
 
 def attach(plan: DiskPlan, size_mib: int = 64, volume: str = "vol_1") -> disks.Disk:
@@ -144,21 +147,29 @@ def test_a_volume_is_mounted_once_and_shared_and_unmounted_by_the_last(plan: Dis
     again.detach()
 
 
+def can_grow_mounted() -> bool:
+    """Tell whether this process has CAP_SYS_RESOURCE, which ext4 asks for; containers often lack it."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.split("CapEff:")[1].split()[0], 16) & 1 << 24)
+
+
 @pytest.mark.root
-def test_a_volume_grows_under_those_who_use_it_and_never_shrinks(plan: DiskPlan):
+def test_a_volume_grows_at_once_or_when_nobody_uses_it_and_never_shrinks(plan: DiskPlan):
     disk = attach(plan, 64)
     (disk.path / "file").write_text("mine")
-    room = os.statvfs(disk.path).f_blocks
 
     larger = attach(plan, 256)
+    now = 256 if can_grow_mounted() else 64
+    assert larger.size_bytes == now * MIB
+    assert now / 2 < os.statvfs(disk.path).f_blocks * 4096 / MIB <= now
+    disk.detach()
+    larger.detach()
     smaller = attach(plan, 32)
 
-    assert larger.size_bytes == smaller.size_bytes == 256 * MIB
-    assert os.statvfs(disk.path).f_blocks > 3 * room
-    assert (larger.path / "file").read_text() == "mine"
-    assert fill(disk.path) > 200
-    for each in (disk, larger, smaller):
-        each.detach()
+    assert smaller.size_bytes == 256 * MIB
+    assert (smaller.path / "file").read_text() == "mine"
+    assert fill(smaller.path) > 200
+    smaller.detach()
 
 
 @pytest.mark.root
