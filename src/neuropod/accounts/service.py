@@ -1,6 +1,6 @@
 """People and who is asking: the use-cases of users and sessions, and how a request's cookie or key becomes an Actor.
 
-`Accounts` is made once by server.py; the API's dependencies call it with a session of theirs, `Visitors` asks it for
+`Accounts` is made once by server; the API's dependencies call it with a session of theirs, `Visitors` asks it for
 the gate, and `operate` for the first administrator. Sessions and keys are random tokens of 32 bytes; the database
 holds only their hashes.
 """

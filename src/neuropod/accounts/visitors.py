@@ -23,7 +23,7 @@ class Visitor:
 
 
 class Visitors:
-    """Opens a short reading session per question; made once by server.py for the gate."""
+    """Opens a short reading session per question; made once by server for the gate."""
 
     def __init__(self, database: Database, accounts: Accounts) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Builds the ASGI app for all hosts that are not pods. Called once, by server.py, and by tests.
+"""Builds the ASGI app for all hosts that are not pods. Called once, by server, and by tests.
 
 From outside in: `Watch` (a log line, a measurement, defects), `HostDoor` (which host is served what), `SmallBodies`,
 then FastAPI with the routes of `/api/v1`, the pages, health and metrics. OpenAPI 3.1 is at `/api/v1/openapi.json`.

@@ -2,7 +2,7 @@
 
 Exactly these hosts are known: the console's, the API's own, and, for bearer keys, the address that the server is bound
 to, `localhost` and 127.0.0.1. All else is a 404 of ours, so a name that somebody points at this server reaches nothing
-(DNS rebinding). `/healthz` and `/readyz` answer on any host. Pod hosts never come here: server.py gives them to the
+(DNS rebinding). `/healthz` and `/readyz` answer on any host. Pod hosts never come here: server gives them to the
 gateway. Nothing but the Host header is looked at, and it is compared, never used to make an address.
 """
 

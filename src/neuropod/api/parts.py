@@ -1,4 +1,4 @@
-"""What the API is built from; made once by server.py."""
+"""What the API is built from; made once by server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

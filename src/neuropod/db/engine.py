@@ -1,6 +1,6 @@
 """The engine and the two kinds of session, the same on SQLite and PostgreSQL.
 
-Made once by server.py. A writing session commits when its block ends without an error, and only then are its nudges
+Made once by server. A writing session commits when its block ends without an error, and only then are its nudges
 given out: in this process by callback, to other servers by NOTIFY (PostgreSQL), which may be lost.
 
 SQLite: WAL, and BEGIN IMMEDIATE for every writing transaction: with the driver's default, two transactions that read

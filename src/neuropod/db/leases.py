@@ -62,10 +62,12 @@ async def claim(
     due = select(record.id).where(is_due, free)
     if where is not None:
         due = due.where(where)
-    due = due.order_by(record.due_at).limit(limit)
+    # Rows that another claimer is at are passed over: to wait for them in two orders would be a deadlock (PostgreSQL).
+    # A common table expression, since a subquery may be evaluated more than once.
+    chosen = due.order_by(record.due_at).limit(limit).with_for_update(skip_locked=True).cte("due")
     statement = (
         update(record)
-        .where(record.id.in_(due.scalar_subquery()), free)
+        .where(record.id.in_(select(chosen.c.id)), free)
         .values(due_at=now, lease_token=new_token(12), lease_until=now + timedelta(seconds=lease_seconds))
         .returning(record)
         .execution_options(synchronize_session=False, populate_existing=True)

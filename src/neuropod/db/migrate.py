@@ -1,4 +1,4 @@
-"""Brings a database to this version's schema with Alembic. Called by server.py and operate at start, and by tests.
+"""Brings a database to this version's schema with Alembic. Called by server and operate at start, and by tests.
 
 A newer schema than this program knows is refused. On SQLite the caller copies the file first (operate.backup does);
 on PostgreSQL changes expand first and contract a release later, since two versions overlap.

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 async def hear(database: Database, clock: Clock) -> None:
-    """Listen for ever; made a task by server.py."""
+    """Listen for ever; made a task by server."""
     while True:
         try:
             await _hear_once(database)

@@ -1,6 +1,6 @@
 """The gateway put together, and how uvicorn serves it beside the ASGI app of the other hosts.
 
-Made once per process: by server.py with a DatabaseFeed and a LocalDoorkeeper, by operate's `neuropod gateway` with
+Made once per process: by server with a DatabaseFeed and a LocalDoorkeeper, by operate's `neuropod gateway` with
 their remote halves. What is needed around it:
 
     gateway = Gateway(settings, addresses, installation, runtimes, doorkeeper, clock)
@@ -12,6 +12,7 @@ There is no ASGI app for pod hosts: FrontProtocol serves them below ASGI (front.
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -62,9 +63,10 @@ class Gateway:
         self.table.listen(self.connectors.follow)
         self.streams.on_look(self.connectors.look)
         told = trustworthy(addresses)
-        server = (
-            None if server_address is None else Connector(partial(_dial, server_address), group.connect_timeout_seconds)
-        )
+        server = None
+        if server_address is not None:
+            dial = partial(_dial, server_address, _own_certificate(settings))
+            server = Connector(dial, group.connect_timeout_seconds)
         self.parts = Parts(
             self.table,
             self.gate,
@@ -97,9 +99,20 @@ class Gateway:
         self.connectors.end_all()
 
 
-async def _dial(address: tuple[str, int], _: int) -> Connection:
+def _own_certificate(settings: Settings) -> ssl.SSLContext | None:
+    """Return how the server is recognised where it serves HTTPS: by its very certificate, whatever host it is for."""
+    if settings.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(cafile=str(settings.tls_cert_file))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+async def _dial(address: tuple[str, int], certificate: ssl.SSLContext | None, _: int) -> Connection:
     async def attach(protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, *address)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: protocol, *address, ssl=certificate)
         return transport
 
     return Connection(attach)

@@ -30,7 +30,7 @@ class Visitors(Protocol):
 
 
 class LocalDoorkeeper:
-    """Made once by server.py; `transaction` is its `database.write`, since using a ticket up is a write."""
+    """Made once by server; `transaction` is its `database.write`, since using a ticket up is a write."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 LEAST_BYTES = 1024 * 1024  # below this the set-up costs more than it saves
 _PIPE_BYTES = 1024 * 1024
 _SPLICE: Callable[..., int] | None = getattr(os, "splice", None)
-_FLAGS = 1 | 2  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK (splice(2)); Python names them from 3.13 on
+_FLAGS: int = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
 
 
 class Pump:

@@ -50,7 +50,7 @@ class SecretBox:
     """AES-256-GCM (NIST SP 800-38D) with the installation's key; every ciphertext is bound to a `place`.
 
     `place` names the row and column (`pods/pod_…/jupyter_token`), so that a ciphertext copied to another row does not
-    open there. A box is made once by server.py and passed down.
+    open there. A box is made once by server and passed down.
     """
 
     def __init__(self, key: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 class TaskSet:
     """Keeps the tasks that one component started, and ends them with it.
 
-    A task that fails calls `on_failure` (server.py passes the one that takes the server down loudly).
+    A task that fails calls `on_failure` (server passes the one that takes the server down loudly).
     """
 
     def __init__(self, on_failure: "FailureHook") -> None:

@@ -1,6 +1,6 @@
 """Structured logs: one event per line, as text for people or JSON for collectors, on one stream.
 
-`configure` is called once, by server.py and operate; everybody else asks structlog (`structlog.get_logger`) or the
+`configure` is called once, by server and operate; everybody else asks structlog (`structlog.get_logger`) or the
 standard library's logging, both of which end in the same processors. No secret and no query string gets through
 (SECURITY 25): fields with a telling name are starred, and the query of every address in any text is cut.
 """

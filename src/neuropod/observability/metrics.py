@@ -1,6 +1,6 @@
 """Metrics in the Prometheus text format, in a registry of the server's own.
 
-server.py makes one `Metrics` and passes it down; a part asks it for its counters when it is built. `/metrics` renders
+server makes one `Metrics` and passes it down; a part asks it for its counters when it is built. `/metrics` renders
 it, for operators only. Label values come from closed sets (routes, statuses, reasons), never from users: a label per
 pod would grow without end.
 """

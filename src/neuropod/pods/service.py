@@ -44,7 +44,7 @@ from neuropod.words import Access, JupyterMode, Reason, Scope, Want
 
 
 class Pods:
-    """All use-cases of pods; made once by server.py. `pod` is an id, or the name of a pod of the actor's own."""
+    """All use-cases of pods; made once by server. `pod` is an id, or the name of a pod of the actor's own."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Runs loops: a turn, then sleep until a nudge or until the loop asked to be woken. Knows no domain.
 
-Built by server.py with the loops. After each turn the board and the metrics hear how it went. A turn that raises takes
+Built by server with the loops. After each turn the board and the metrics hear how it went. A turn that raises takes
 the server down loudly: a loop takes care of bad rows itself, so what reaches the driver is a defect or a lost database,
 and a supervisor's restart is the same pass as any other start.
 """

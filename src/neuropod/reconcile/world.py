@@ -1,4 +1,4 @@
-"""What the loops work with; made once by server.py."""
+"""What the loops work with; made once by server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
