@@ -1,6 +1,7 @@
-"""Control groups on this machine: limits that hold, everything killed, nothing left."""
+"""Control groups on this machine: limits that hold, everything killed, nothing left, and the absence of them said."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -9,180 +10,223 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.kit.identifiers import new_id
 from neuropod.runtimes.local import cgroups
 from neuropod.runtimes.local.cgroups import CgroupLayout, Limits
 
-LIMITS = Limits(memory_bytes=64 << 20, cpu_cores=1, pids=50)
+MIB = 1 << 20
+LIMITS = Limits(memory_bytes=128 * MIB, cpu_cores=1, pids=50)
+MOUNTS = Path("/proc/self/mounts")
 
 
-def in_group(group: cgroups.Cgroup, code: str, *, lines: int = 0) -> tuple[subprocess.Popen[str], list[str]]:
-    """Start a Python program in the group and read so many lines of it."""
-    start = "import sys; sys.stdin.readline()\n"
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"])
+def layout(request: pytest.FixtureRequest) -> Iterator[CgroupLayout]:
+    """An installation's groups of that version; afterwards nothing of it is left."""
+    version = request.param
+    installation = f"test-{secrets.token_hex(4)}"
+    layout = cgroups.find_layout(installation)
+    if layout.version != version:
+        cgroups.uninstall(layout)
+        pytest.skip(f"not run: this machine has no usable controllers of cgroup version {version}")
+    yield layout
+    cgroups.sweep(layout, keep=frozenset())
+    cgroups.uninstall(layout)
+    assert not any(Path(root).exists() for root in layout.folders)
+
+
+def start(group: cgroups.Cgroup, program: str) -> subprocess.Popen[bytes]:
+    """Start a Python program in a group, as the shim does: the child enters before it becomes the program."""
+    reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", start + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["/bin/sh", "-c", 'read -r go; exec "$0" "$@"', sys.executable, "-I", "-S", "-c", program],
+        stdin=reading,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
+    os.close(reading)
     group.add(process.pid)
-    assert process.stdin is not None
+    os.write(writing, b"go\n")
+    os.close(writing)
+    return process
+
+
+def end(group: cgroups.Cgroup, process: subprocess.Popen[bytes]) -> None:
+    group.kill()
+    process.wait(10)
     assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return process, [process.stdout.readline().strip() for _ in range(lines)]
+    process.stdout.close()
+    group.remove()
 
 
-def end(process: subprocess.Popen[str]) -> int:
-    code = process.wait(20)
-    for stream in (process.stdin, process.stdout):
-        assert stream is not None
-        stream.close()
-    return code
+def line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
 
 
-@pytest.fixture
-def layout() -> Iterator[CgroupLayout]:
-    found = cgroups.find_layout(new_id("inst"))
-    yield found
-    cgroups.sweep(found, keep=frozenset())
-    cgroups.uninstall(found)
-    assert not any(Path(root).exists() for root in found.folders)
+@pytest.mark.root
+def test_who_takes_more_memory_is_killed_and_that_is_told(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
+    assert group.oom_kills() == 0
+
+    process = start(group, "blocks = []\nwhile True: blocks.append(b'x' * (8 << 20))")
+
+    assert process.wait(20) == -9
+    assert group.oom_kills() == 1
+    end(group, process)
 
 
-def test_a_layout_survives_the_way_through_json():
-    layout = CgroupLayout(2, {"memory": "/a", "pids": "/a"}, {"cpu": "why"})
+@pytest.mark.root
+def test_who_stays_within_its_memory_is_not(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
 
-    assert CgroupLayout.from_json(layout.as_json()) == layout
-    assert layout.folders == ("/a",)
+    process = start(group, "block = b'x' * (64 << 20); print(len(block), flush=True); input()")
+
+    assert line(process) == str(64 * MIB)
+    used = group.usage().memory_bytes
+    assert used is not None
+    assert 64 * MIB <= used < 128 * MIB
+    end(group, process)
 
 
-def test_without_controllers_a_group_does_nothing_and_holds_nobody():
-    layout = CgroupLayout(0, {}, {"memory": "none"})
+@pytest.mark.root
+def test_there_are_no_more_processes_than_allowed(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
 
-    group = cgroups.create(layout, "w", LIMITS)
-    group.add(os.getpid())
+    process = start(
+        group,
+        "import os, time\ncount = 1\ntry:\n    while os.fork(): count += 1\n    time.sleep(1000)\n"
+        "except BlockingIOError: print(count, flush=True)\ntime.sleep(1000)",
+    )
+
+    assert line(process) == "50"
+    assert group.usage().pids == 50
+    assert len(group.pids()) == 50
+    end(group, process)
+
+
+@pytest.mark.root
+def test_a_group_gets_no_more_than_its_cores(layout: CgroupLayout):
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("not run: this machine has one core, so nothing can exceed it")
+    group = cgroups.create(layout, "w1", LIMITS)
+    process = start(group, "import os\nos.fork(); os.fork()\nwhile True: pass")
+    before, began = group.usage().cpu_seconds, time.monotonic()
+
+    time.sleep(2)  # the very thing that is measured
+
+    used, elapsed = group.usage().cpu_seconds, time.monotonic() - began
+    assert used is not None
+    assert before is not None
+    assert 0 < used - before <= elapsed + 0.2  # a period's worth may have been granted just before
+    end(group, process)
+
+
+@pytest.mark.root
+def test_everything_is_killed_though_it_multiplies(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
+    bomb = "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('on', flush=True)\nwhile True:\n"
+    process = start(group, bomb + "    try: os.fork(); os.setsid()\n    except OSError: pass")
+    assert line(process) == "on"
+
+    assert group.kill()
 
     assert group.pids() == frozenset()
+    end(group, process)
+
+
+@pytest.mark.root
+def test_limits_are_set_again_on_a_group_that_is_there(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
+    process = start(group, "import time; time.sleep(1000)")
+
+    for limits in (Limits(256 * MIB, 2, 60), Limits(64 * MIB, 1, 20)):
+        again = cgroups.create(layout, "w1", limits)
+        assert again.pids() == {process.pid}
+    fresh = start(again, "b'x' * (100 << 20)")
+
+    assert fresh.wait(20) == -9
+    assert fresh.stdout is not None
+    fresh.stdout.close()
+    end(again, process)
+
+
+@pytest.mark.root
+def test_a_sweep_takes_what_nobody_keeps_and_only_of_its_own_installation(layout: CgroupLayout):
+    other = cgroups.find_layout(f"test-{secrets.token_hex(4)}")
+    groups = {name: cgroups.create(layout, name, LIMITS) for name in ("kept", "left", "empty")}
+    others = cgroups.create(other, "left", LIMITS)
+    processes = {
+        name: start(group, "import time; time.sleep(1000)")
+        for name, group in (("kept", groups["kept"]), ("left", groups["left"]), ("other", others))
+    }
+
+    assert cgroups.sweep(layout, keep=frozenset({"kept", "unknown"})) == ("empty", "left")
+    assert cgroups.sweep(layout, keep=frozenset({"kept"})) == ()
+
+    assert processes["left"].wait(10) == -9
+    assert processes["kept"].poll() is processes["other"].poll() is None
+    assert cgroups.open_group(layout, "left") is None
+    assert cgroups.open_group(layout, "kept") is not None
+    end(groups["kept"], processes["kept"])
+    end(others, processes["other"])
+    assert processes["left"].stdout is not None
+    processes["left"].stdout.close()
+    cgroups.uninstall(other)
+
+
+@pytest.mark.root
+def test_removing_and_killing_may_be_repeated(layout: CgroupLayout):
+    group = cgroups.create(layout, "w1", LIMITS)
+
+    for _ in range(2):
+        assert group.kill()
+        group.remove()
+
+    assert not group.exists
+    assert (group.pids(), group.oom_kills()) == (frozenset(), 0)
+
+
+@pytest.mark.root
+def test_finding_out_leaves_no_group_behind_and_removing_takes_the_installations_own():
+    layout = cgroups.find_layout(installation := f"test-{secrets.token_hex(4)}")
+
+    assert all(not [entry for entry in os.scandir(root) if entry.is_dir()] for root in layout.folders)
+    cgroups.uninstall(layout)
+    cgroups.uninstall(layout)
+
+    left = [mount.split()[1] for mount in MOUNTS.read_text().splitlines() if mount.split()[2].startswith("cgroup")]
+    assert not any(Path(place, "neuropod", installation).exists() for place in left)
+
+
+def without_groups() -> CgroupLayout:
+    return CgroupLayout(0, {}, {"memory": "none", "cpu": "none", "pids": "none"})
+
+
+def test_without_control_groups_everything_does_nothing():
+    layout = without_groups()
+    group = cgroups.create(layout, "w1", LIMITS)
+
+    group.add(os.getpid())
+    group.remove()
+
     assert group.kill()
     assert group.oom_kills() == 0
     assert group.usage() == cgroups.Usage(None, None, None)
-    assert cgroups.open_group(layout, "w") is None
+    assert cgroups.open_group(layout, "w1") is None
     assert cgroups.sweep(layout, keep=frozenset()) == ()
 
 
-@pytest.mark.root
-def test_root_can_use_all_three_here(layout: CgroupLayout):
-    assert layout.version in {1, 2}
-    assert {"memory", "cpu", "pids"} <= layout.roots.keys()
-    assert not layout.missing
-
-
-@pytest.mark.root
-def test_version_2_where_it_has_controllers(tmp_path: Path):
-    """Everything here runs on the version that the machine has; this one says when that was not version 2."""
-    layout = cgroups.find_layout(new_id("inst"))
-    cgroups.uninstall(layout)
-    if layout.version != 2:
-        pytest.skip("not run: control groups version 2 have no controllers on this machine")
-    assert layout.roots["memory"] == layout.roots["pids"]
-
-
-@pytest.mark.root
-def test_a_group_is_made_again_without_harm_and_removed(layout: CgroupLayout):
-    cgroups.create(layout, "w", LIMITS)
-    group = cgroups.create(layout, "w", Limits(32 << 20, 2, 10))
-
-    assert cgroups.open_group(layout, "w") is not None
-    group.remove()
-    group.remove()
-    assert cgroups.open_group(layout, "w") is None
-
-
-@pytest.mark.root
-def test_who_takes_too_much_memory_is_killed_and_counted(layout: CgroupLayout):
-    group = cgroups.create(layout, "w", LIMITS)
-    process, _ = in_group(group, "blocks = []\nwhile True: blocks.append(bytearray(b'x' * (1 << 20)))")
-
-    assert end(process) == -9
-    assert group.oom_kills() == 1
-    assert cgroups.create(layout, "other", LIMITS).oom_kills() == 0
-
-
-@pytest.mark.root
-def test_more_processes_than_the_limit_cannot_be_started(layout: CgroupLayout):
-    group = cgroups.create(layout, "w", LIMITS)
-    bomb = """
-import os, time
-count = 0
-try:
-    while True:
-        if os.fork() == 0: time.sleep(1000)
-        count += 1
-except OSError: print(count, flush=True)
-time.sleep(1000)"""
-    process, lines = in_group(group, bomb, lines=1)
-
-    assert lines == ["49"]
-    assert group.usage().pids == len(group.pids()) == 50
-    # All of them go, however many there are.
-    assert group.kill()
-    assert end(process) == -9
-    assert group.pids() == frozenset()
-
-
-@pytest.mark.root
-def test_two_busy_processes_get_one_core_together(layout: CgroupLayout):
-    group = cgroups.create(layout, "w", LIMITS)
-    busy = "import os\nos.fork()\nprint('busy', flush=True)\nwhile True: pass"
-    process, _ = in_group(group, busy, lines=2)
-    before, begun = group.usage().cpu_seconds, time.monotonic()
-    while time.monotonic() - begun < 1.5:
-        time.sleep(0.05)
-    after, elapsed = group.usage().cpu_seconds, time.monotonic() - begun
-
-    group.kill()
-    end(process)
-    assert before is not None
-    assert after is not None
-    assert 0 < (after - before) / elapsed < 1.15
-
-
-@pytest.mark.root
-def test_memory_in_use_is_measured(layout: CgroupLayout):
-    group = cgroups.create(layout, "w", LIMITS)
-    process, _ = in_group(group, "x = bytearray(b'x' * (20 << 20)); print('up', flush=True); input()", lines=1)
-
-    used = group.usage().memory_bytes
-    group.kill()
-    end(process)
-
-    assert used is not None
-    assert 20 << 20 < used < 64 << 20
-
-
-@pytest.mark.root
-def test_a_sweep_kills_and_removes_what_nobody_keeps_and_nothing_of_another_installation(layout: CgroupLayout):
-    kept, lost = cgroups.create(layout, "kept", LIMITS), cgroups.create(layout, "lost", LIMITS)
-    other_layout = cgroups.find_layout(new_id("inst"))
-    other = cgroups.create(other_layout, "lost", LIMITS)
-    processes = [
-        in_group(group, "print('up', flush=True)\nwhile True: input()", lines=1)[0] for group in (kept, lost, other)
-    ]
-
-    assert cgroups.sweep(layout, keep=frozenset({"kept"})) == ("lost",)
-
-    assert end(processes[1]) == -9
-    assert [process.poll() for process in processes] == [None, -9, None]
-    for group, process in ((kept, processes[0]), (other, processes[2])):
-        group.kill()
-        end(process)
-    cgroups.sweep(other_layout, keep=frozenset())
-    cgroups.uninstall(other_layout)
-
-
 @pytest.mark.user
-def test_an_ordinary_user_is_told_why_there_are_no_limits_or_has_them(tmp_path: Path):
-    layout = cgroups.find_layout(new_id("inst"))
+def test_a_user_whom_none_is_delegated_to_is_told_why():
+    layout = cgroups.find_layout("test-user")
 
-    for controller in ("memory", "cpu", "pids"):
-        assert (controller in layout.roots) != (controller in layout.missing)
-    assert all(layout.missing.values())
-    cgroups.uninstall(layout)
+    if layout.version:
+        pytest.skip("not run: control groups are delegated to this user")
+    assert layout.roots == {}
+    assert set(layout.missing) == {"memory", "cpu", "pids"}
+    assert all("group" in why for why in layout.missing.values())
+
+
+def test_a_layout_survives_the_way_through_json():
+    layout = CgroupLayout(1, {"memory": "/sys/fs/cgroup/memory/neuropod/i"}, {"cpu": "because"})
+
+    assert CgroupLayout.from_json(layout.as_json()) == layout

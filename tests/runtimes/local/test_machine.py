@@ -1,102 +1,144 @@
-"""What a machine can isolate: found by trying here, and what is said of machines that can do less."""
+"""What a machine can isolate is found by trying, and said guarantee by guarantee."""
 
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from neuropod.kit.identifiers import new_id
 from neuropod.runtimes.contract import RuntimeUnavailableError
-from neuropod.runtimes.local import cgroups
+from neuropod.runtimes.local import cgroups, machine
 from neuropod.runtimes.local.cgroups import CgroupLayout
-from neuropod.runtimes.local.machine import Machine, boot_id, probe, report_of
+from neuropod.runtimes.local.machine import Machine, probe, report_of
 from neuropod.runtimes.local.tools import Tools, find_tools
 from neuropod.settings import LocalSettings
 
-ALL = {"files", "processes", "ports", "egress", "memory", "cpu", "pids", "disk"}
-LAYOUT = CgroupLayout(1, {"memory": "/m", "cpu": "/c", "pids": "/p"}, {})
-NO_LAYOUT = CgroupLayout(0, {}, dict.fromkeys(("memory", "cpu", "pids"), "nothing is delegated"))
+NAMES = ["files", "processes", "ports", "egress", "memory", "cpu", "pids", "disk"]
+ROOT = os.geteuid() == 0
 
 
-def a_machine(mode: str, **changes) -> Machine:
-    facts = {
-        "mode": mode, "machine_id": "m", "boot_id": "b", "tools": Tools(), "cgroups": NO_LAYOUT, "tun": False,
-        "loop_mounts": False, "problems": (),
-    }  # fmt: skip
-    return Machine(**facts | changes)
+@pytest.fixture
+def installation() -> Iterator[str]:
+    """An installation of which no group is left."""
+    name = f"test-{secrets.token_hex(4)}"
+    yield name
+    cgroups.uninstall(cgroups.find_layout(name))
 
 
-def held(machine: Machine) -> set[str]:
-    report = report_of(machine)
-    assert [each.name for each in report.guarantees] == [
-        "files", "processes", "ports", "egress", "memory", "cpu", "pids", "disk",
-    ]  # fmt: skip
-    assert all(each.message for each in report.guarantees)
+def held(found: Machine) -> set[str]:
+    report = report_of(found)
+    assert [each.name for each in report.guarantees] == NAMES
+    assert all(each.message.endswith(".") for each in report.guarantees)
     return {each.name for each in report.guarantees if each.holds}
 
 
-def probed(tmp_path: Path, mode: str = "auto", tools: Tools | None = None) -> Machine:
-    installation = new_id("inst")
-    found = tools or find_tools(tmp_path / "cache")
-    machine = probe(LocalSettings(mode=mode), found, installation=installation, data_dir=tmp_path / "data")
-    cgroups.uninstall(machine.cgroups)
-    return machine
+@pytest.mark.root
+def test_as_root_all_eight_hold(tmp_path: Path, installation: str):
+    found = probe(LocalSettings(), find_tools(tmp_path), installation=installation, data_dir=tmp_path)
 
-
-def test_each_mode_says_what_it_holds():
-    assert held(a_machine("root", cgroups=LAYOUT, loop_mounts=True)) == ALL
-    assert held(a_machine("root")) == {"files", "processes", "ports", "egress"}
-    assert held(a_machine("user", tun=True)) == {"files", "processes", "ports", "egress"}
-    assert held(a_machine("user", cgroups=LAYOUT)) == ALL - {"disk"}
-    assert held(a_machine("none")) == set()
-
-
-def test_what_lacks_is_said_with_its_reason():
-    report = report_of(a_machine("user", problems=("As root: no.",)))
-    said = {each.name: each.message for each in report.guarantees}
-
-    assert "nothing is delegated" in said["memory"]
-    assert "no way to the internet" in said["egress"]
-    assert "pasta" in {each.name: each.message for each in report_of(a_machine("user", tun=True)).guarantees}["egress"]
-    assert report.notes == ("As root: no.",)
+    assert found.mode == "root"
+    assert found.loop_mounts
+    assert held(found) == set(NAMES)
+    assert found.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert found.problems == ()
 
 
 @pytest.mark.root
-def test_as_root_this_machine_holds_all_eight(tmp_path: Path):
-    machine = probed(tmp_path)
+def test_trying_leaves_nothing_behind(tmp_path: Path, installation: str):
+    found = probe(LocalSettings(), find_tools(tmp_path), installation=installation, data_dir=tmp_path)
 
-    assert machine.mode == "root"
-    assert held(machine) == ALL
-    assert machine.boot_id == boot_id()
-    assert not list((tmp_path / "data/disks").glob(".trial*"))
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    assert [path.name for path in (tmp_path / "disks").iterdir() if path.name != ".blank"] == []
+    assert "trial" not in {entry.name for root in found.cgroups.folders for entry in os.scandir(root)}
 
 
 @pytest.mark.user
-def test_as_a_user_this_machine_holds_the_four_that_matter_most(tmp_path: Path):
-    machine = probed(tmp_path)
+def test_as_a_user_strangers_are_kept_apart_and_what_is_not_limited_is_said(tmp_path: Path):
+    found = probe(LocalSettings(), find_tools(tmp_path), installation="test-user", data_dir=tmp_path)
 
-    assert machine.mode == "user"
-    assert machine.tun
-    assert {"files", "processes", "ports", "egress"} <= held(machine)
-    assert "disk" not in held(machine)
-
-
-def test_without_bubblewrap_nothing_is_kept_apart_and_that_is_said(tmp_path: Path):
-    machine = probed(tmp_path, tools=Tools())
-
-    assert machine.mode == "none"
-    assert held(machine) == set()
-    assert machine.problems
+    assert (found.mode, found.tun) == ("user", True)
+    limited = set(found.cgroups.roots) & {"memory", "cpu", "pids"}
+    assert held(found) == {"files", "processes", "ports", "egress"} | limited
+    disk = report_of(found).guarantees[-1]
+    assert "measured" in disk.message
 
 
+@pytest.mark.root
+@pytest.mark.user
 def test_a_mode_that_is_named_and_cannot_be_had_fails_with_the_reason(tmp_path: Path):
-    other = "user" if os.geteuid() == 0 else "root"
+    other = LocalSettings(mode="user" if ROOT else "root")
 
-    with pytest.raises(RuntimeUnavailableError, match="as root"):
-        probed(tmp_path, other)
-    with pytest.raises(RuntimeUnavailableError, match=r"not on this machine"):
-        probed(tmp_path, "root" if os.geteuid() == 0 else "user", tools=Tools())
+    with pytest.raises(RuntimeUnavailableError, match=f"mode {other.mode} here: This server"):
+        probe(other, find_tools(tmp_path), installation="test-x", data_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_none_is_had_everywhere(tmp_path: Path):
-    assert probed(tmp_path, "none").mode == "none"
+@pytest.mark.root
+@pytest.mark.user
+@pytest.mark.parametrize("lacking", ["bwrap", "nft"])
+def test_a_machine_that_lacks_a_program_isolates_nothing_and_says_which(tmp_path: Path, lacking: str):
+    some = find_tools(tmp_path).as_json() | {lacking: []}
+
+    found = probe(LocalSettings(), Tools.from_json(some), installation="test-x", data_dir=tmp_path)
+
+    assert found.mode == "none"
+    assert held(found) == set()
+    name = "bubblewrap" if lacking == "bwrap" else "nft"
+    assert name in " ".join(found.problems)
+    assert report_of(found).notes == found.problems
+    settings = LocalSettings(mode="root" if ROOT else "user")
+    with pytest.raises(RuntimeUnavailableError, match=name):
+        probe(settings, Tools.from_json(some), installation="test-x", data_dir=tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.user
+def test_a_machine_that_refuses_namespaces_isolates_nothing_and_passes_on_what_it_said(tmp_path: Path):
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    some = find_tools(tmp_path).as_json() | {"bwrap": [str(refusing)]}
+
+    found = probe(LocalSettings(), Tools.from_json(some), installation="test-x", data_dir=tmp_path)
+
+    assert found.mode == "none"
+    assert "No permissions to create new namespace" in " ".join(found.problems)
+
+
+@pytest.mark.root
+def test_where_images_cannot_be_mounted_disks_are_said_to_be_measured(tmp_path: Path, installation: str):
+    some = find_tools(tmp_path).as_json() | {"mkfs_ext4": ["/bin/false"]}
+
+    found = probe(LocalSettings(), Tools.from_json(some), installation=installation, data_dir=tmp_path)
+
+    assert (found.mode, found.loop_mounts) == ("root", False)
+    assert held(found) == set(NAMES) - {"disk"}
+    assert any(problem.startswith("Images cannot be mounted") for problem in found.problems)
+
+
+def test_without_isolation_nothing_is_claimed(tmp_path: Path):
+    found = probe(LocalSettings(mode="none"), Tools(), installation="test-x", data_dir=tmp_path)
+
+    assert (found.mode, held(found)) == ("none", set())
+
+
+def a_machine(**facts: object) -> Machine:
+    layout = CgroupLayout(0, {}, {"memory": "no control group is delegated to this user"})
+    values = {
+        "mode": "user", "machine_id": "m", "boot_id": "b", "tools": Tools(), "cgroups": layout, "tun": False,
+        "loop_mounts": False, "problems": (),
+    }  # fmt: skip
+    return Machine(**(values | facts))  # type: ignore[arg-type]
+
+
+def test_a_missing_way_to_the_internet_and_missing_controllers_are_told_in_their_rows():
+    rows = {each.name: each for each in report_of(a_machine()).guarantees}
+
+    assert "/dev/net/tun" in rows["egress"].message
+    assert rows["memory"].message == "Not limited: no control group is delegated to this user."
+    assert not rows["memory"].holds
+
+
+def test_a_machine_has_an_id_of_this_boot():
+    assert machine.boot_id() == machine.boot_id() != ""

