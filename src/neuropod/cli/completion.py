@@ -4,10 +4,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from neuropod.cli.commands import UserCall
-from neuropod.kit.terminal.commands import PROGRAM, Command, Group
+from neuropod.kit.terminal.commands import COMPLETE_VARIABLE, PROGRAM, Command, Group
 from neuropod.kit.terminal.exits import CommandError
-
-COMPLETE_VARIABLE = "_NEUROPOD_COMPLETE"
 
 
 @click.command(

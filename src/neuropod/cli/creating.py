@@ -60,7 +60,7 @@ def _size_options(command: F) -> F:
     examples=[
         "neuropod pod create lab --template jupyterlab --wait",
         "neuropod pod create site -t python-web --port 8000:site:public --disk 5",
-        "neuropod pod create big -t jupyterlab-science --gpu-type rtx-4090 --volume data:100 -e TOKEN",
+        "neuropod pod create big -t jupyterlab-scientific --gpu-type rtx-4090 --volume data:100 -e TOKEN",
         "neuropod pod create job --image ubuntu:24.04 --command 'sleep 3600' --no-volume",
     ],
 )

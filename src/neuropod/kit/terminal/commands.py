@@ -22,6 +22,7 @@ from neuropod.kit.terminal.screen import Screen
 from neuropod.kit.terminal.text import clean_line
 
 PROGRAM = "neuropod"
+COMPLETE_VARIABLE = "_NEUROPOD_COMPLETE"  # set by a shell that completes
 ROOT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _NAME = re.compile(r"(?<![\w./-])neuropod(?= [a-z-])")  # the program in a hint
 
@@ -129,7 +130,13 @@ def standard_screen() -> Screen:
 def run(root: click.Group, call: Call, words: Sequence[str], *, advice: Advice) -> int:
     """Run a command line and return its exit code."""
     try:
-        code = root.main(list(words), prog_name=call.program, standalone_mode=False, obj=call)
+        code = root.main(
+            list(words),
+            prog_name=call.program,
+            complete_var=COMPLETE_VARIABLE,
+            standalone_mode=False,
+            obj=call,
+        )
         call.screen.flush()
     except BrokenPipeError:
         _drop_output()
