@@ -106,12 +106,12 @@ async def dying_at(plant: MortalPlant, wishes: Sequence[str], pace: Pace, fate: 
             await plant.clock.advance(pace.between_seconds)
         await settle(plant, heir)
         await check(plant)
-        return doomed is None
     except BaseException as error:
         error.add_note(f"{' '.join(wishes)}, {pace.name}, hasty={hasty}, died at {fate.at}: {fate.met}")
         raise
     finally:
         await leave(heir, doomed)
+    return doomed is None
 
 
 async def waking_after(plant: MortalPlant, wishes: Sequence[str], pace: Pace, fate: Fate) -> bool:
@@ -134,13 +134,13 @@ async def waking_after(plant: MortalPlant, wishes: Sequence[str], pace: Pace, fa
         await life
         await settle(plant, stale, heir, resync=True)
         await check(plant)
-        return True
     except BaseException as error:
         error.add_note(f"{' '.join(wishes)}, {pace.name}, stood still at {fate.at}: {fate.met}")
         raise
     finally:
         fate.woken.set()
         await leave(heir, stale)
+    return True
 
 
 async def takes_over(plant: Plant, heir: Server) -> None:

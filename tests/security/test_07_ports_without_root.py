@@ -69,7 +69,7 @@ async def check(tmp_path: Path, mode: str) -> None:
                         try:
                             await answer(runtime, workload, port)
                             break
-                        except Exception:  # noqa: BLE001 - not listening yet
+                        except Exception:
                             await asyncio.sleep(0.02)
 
             answers = [await answer(runtime, workload, port) for workload in (first, second, first)]
