@@ -65,12 +65,12 @@ def _section(path: tuple[str, ...], command: Command) -> str:
     context = click.Context(command, info_name=words)
     usage = " ".join((words, *command.collect_usage_pieces(context)))
     text = inspect.cleandoc(command.help or "")
-    rows = [record for option in command.get_params(context) if (record := option.get_help_record(context)) is not None]
+    own = [one for one in command.params if isinstance(one, click.Option) and not _EVERYWHERE & set(one.opts)]
+    rows = [record for option in own if (record := option.get_help_record(context)) is not None]
     options = "".join(f"| `{_cell(names)}` | {_cell(told)} |\n" for names, told in rows)
+    table = f"| option | meaning |\n|---|---|\n{options}\n" if options else ""
     examples = "".join(f"    {example}\n" for example in command.examples)
-    return (
-        f"### {words}\n\n    {usage}\n\n{text}\n\n| option | meaning |\n|---|---|\n{options}\nExamples:\n\n{examples}"
-    )
+    return f"### {words}\n\n    {usage}\n\n{text}\n\n{table}Examples:\n\n{examples}"
 
 
 def _cell(text: str) -> str:
