@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from neuropod.runtimes.local.cgroups import CgroupLayout
 from neuropod.runtimes.local.machine import Machine, probe, report_of
 from neuropod.runtimes.local.tools import Tools, find_tools
 from neuropod.settings import LocalSettings
+from runtimes.local import lab
 
 NAMES = ["files", "processes", "ports", "egress", "memory", "cpu", "pids", "disk"]
 ROOT = os.geteuid() == 0
@@ -115,6 +117,25 @@ def test_where_images_cannot_be_mounted_disks_are_said_to_be_measured(tmp_path: 
     assert (found.mode, found.loop_mounts) == ("root", False)
     assert held(found) == set(NAMES) - {"disk"}
     assert any(problem.startswith("Images cannot be mounted") for problem in found.problems)
+
+
+async def beside_a_strict_firewall(work: Path) -> None:
+    tools = find_tools(work)
+    rules = "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }"
+    subprocess.run([*tools.nft, "-f", "-"], input=rules, text=True, check=True)
+
+    found = probe(LocalSettings(), tools, installation=f"test-{secrets.token_hex(4)}", data_dir=work)
+
+    assert found.mode == "root"
+    assert len(found.problems) == 1, found.problems
+    assert "table ip filter drops what is forwarded" in found.problems[0]
+    assert "np+" in found.problems[0]
+    cgroups.uninstall(found.cgroups)
+
+
+@pytest.mark.root
+def test_a_firewall_that_would_keep_pods_from_the_internet_is_named(tmp_path: Path):
+    lab.in_lab(tmp_path, "test_machine", "beside_a_strict_firewall")
 
 
 def test_without_isolation_nothing_is_claimed(tmp_path: Path):

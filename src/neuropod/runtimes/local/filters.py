@@ -70,10 +70,10 @@ def _set(name: str, networks: Sequence[str]) -> str:
 def root_rules(installation: str, range_: str, allowed: Sequence[str], *, guard: bool) -> str:
     """Return the rules for this installation's pods; loading them replaces what it had, in one step.
 
-    `guard`: this machine forwarded nothing before, so it goes on to forward nothing but for pods.
+    `guard`: this machine forwarded no IPv4 before, so it goes on to forward none but for pods.
     """
     table, ours = table_name(installation), link_prefix(installation)
-    guarding = f'    iifname != "{LINKS}*" oifname != "{LINKS}*" drop\n' if guard else ""
+    guarding = f'    meta nfproto ipv4 iifname != "{LINKS}*" oifname != "{LINKS}*" drop\n' if guard else ""
     return (
         f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n"
         + _set("refused", _only_4(REFUSED_4))

@@ -48,6 +48,8 @@ def probe(settings: LocalSettings, tools: Tools, *, installation: str, data_dir:
         layout = find_layout(installation)
     loop_mounts = mode == "root" and _try("Images cannot be mounted", lambda: _mount_one(tools, data_dir), problems)
     tun = mode == "user" and _tun(tools, problems)
+    if mode == "root":
+        problems += _other_filters(tools)
     return Machine(
         mode=mode,
         machine_id=_first_line("/etc/machine-id"),
@@ -124,6 +126,25 @@ def _tun(tools: Tools, problems: list[str]) -> bool:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
 
     return _try("No way to the internet for pods", open_it, problems)
+
+
+def _other_filters(tools: Tools) -> list[str]:
+    """Say which firewalls of this machine drop what is forwarded: a packet must be accepted by each of them.
+
+    Docker's is the one that people meet. Rules of its that accept pods cannot be seen here, so this is a hint.
+    """
+    table, found, chains = "", [], ""
+    with suppress(ToolFailedError):  # an old nft that does not understand what somebody loaded
+        chains = run([*tools.nft, "list", "chains"])
+    for line in chains.splitlines():
+        if line.startswith("table "):
+            table = line.removeprefix("table ").removesuffix("{").strip()
+        elif "hook forward" in line and "policy drop" in line and " neuropod_" not in table:
+            found.append(
+                f"The firewall table {table} drops what is forwarded: pods have a way to the internet only if it "
+                f"accepts the interfaces {filters.LINKS}+ in both directions."
+            )
+    return found
 
 
 def _mount_one(tools: Tools, data_dir: Path) -> None:
