@@ -5,9 +5,10 @@ script with delays starts a timer, which nudges the watchers when there is somet
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from neuropod.ids import PodId
 from neuropod.kit.clock import Clock
@@ -30,6 +31,7 @@ class Script:
     stop_seconds: float | None = 0.0  # from SIGTERM to its end; None: it ignores SIGTERM
     reject: str | None = None  # the runtime rejects it with this sentence
     prints: tuple[str, ...] = ()  # lines of its log
+    line_every_seconds: float | None = None  # after its process runs; None: all lines at once
 
 
 @dataclass(slots=True)
@@ -125,9 +127,13 @@ class FakeWorld:
         """Let a workload stand."""
         script = self.scripts.get(workload.pod_name, self.default_script)
         self._identities += 1
-        standing = Standing(workload, script, f"fake-{self._identities}", self.clock.now(), list(script.prints))
+        standing = Standing(workload, script, f"fake-{self._identities}", self.clock.now())
         self.standing[workload.id] = standing
         self.highest[workload.id.pod] = max(self.highest.get(workload.id.pod, 0), workload.id.incarnation)
+        if script.line_every_seconds is None:
+            standing.lines.extend(script.prints)
+        else:
+            self._start(self._speak(standing, script.line_every_seconds))
         moments = {script.prepare_seconds}
         if script.ready_seconds is not None:
             moments.add(script.prepare_seconds + script.ready_seconds)
@@ -162,7 +168,20 @@ class FakeWorld:
             await self.clock.sleep(seconds)
             self.nudge(pod)
 
-        timer = asyncio.get_running_loop().create_task(later())
+        self._start(later())
+
+    async def _speak(self, standing: Standing, every_seconds: float) -> None:
+        await self.clock.sleep(standing.script.prepare_seconds)
+        for line in standing.script.prints:
+            await self.clock.sleep(every_seconds)
+            standing.settle(self.clock.now())
+            if standing.ended is not None:
+                return
+            standing.lines.append(line)
+            self.wake_followers()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        timer = asyncio.get_running_loop().create_task(work)
         self._timers.add(timer)
         timer.add_done_callback(self._timers.discard)
 

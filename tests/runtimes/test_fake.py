@@ -1,0 +1,201 @@
+"""The fake runtime keeps the contract, and does what scripts and faults tell it."""
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from neuropod.ids import InstallationId, PodId, UserId
+from neuropod.kit.clock import SystemClock
+from neuropod.kit.identifiers import new_id
+from neuropod.kit.secrets import Secret
+from neuropod.runtimes.contract import (
+    LogQuery,
+    Phase,
+    Readiness,
+    Resources,
+    RuntimeUnavailableError,
+    Workload,
+    WorkloadId,
+    WorkloadRejectedError,
+)
+from neuropod.runtimes.fake.runtime import FakeRuntime
+from neuropod.runtimes.fake.world import FakeWorld, Script
+from neuropod.words import ReadyWhen, Reason
+from runtimes.conformance import PORT, SECRET, Conformance, Kit
+from support.clocks import ManualClock
+
+
+class FakeKit(Kit):
+    def __init__(self, world: FakeWorld, installation: str = "npd_one") -> None:
+        self.world = world
+        self.installation = InstallationId(installation)
+        self.runtime = FakeRuntime(self.installation, world)
+
+    def scripted(self, script: Script, pod: PodId | None = None, incarnation: int = 1) -> Workload:
+        pod = pod or PodId(new_id("pod"))
+        self.world.scripts[f"{pod}.{incarnation}"] = script
+        return Workload(
+            id=WorkloadId(self.installation, pod, incarnation),
+            pod_name=f"{pod}.{incarnation}",
+            owner=UserId("usr_1"),
+            owner_hash="abcdefgh",
+            image="plain",
+            recipe=None,
+            command=None,
+            env={"THE_SECRET": Secret(SECRET)},
+            resources=Resources(1, 10**9, 10**9),
+            volume=None,
+            ports=(PORT,),
+            readiness=Readiness(ReadyWhen.PROCESS),
+        )
+
+    def runs(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
+        return self.scripted(Script(), pod, incarnation)
+
+    def deaf(self) -> Workload:
+        return self.scripted(Script(stop_seconds=None))
+
+    def exits(self, code: int, pod: PodId | None = None) -> Workload:
+        return self.scripted(Script(exit_seconds=0, exit_code=code), pod)
+
+    def prints(self, lines: int) -> Workload:
+        return self.scripted(Script(prints=_numbered(lines), exit_seconds=0))
+
+    def talks(self, lines: int) -> Workload:
+        return self.scripted(Script(prints=_numbered(lines), line_every_seconds=0.05, exit_seconds=0.05 * (lines + 1)))
+
+    def serves(self) -> Workload:
+        return self.scripted(Script(ready_seconds=0.05))
+
+    def never_ready(self) -> Workload:
+        return self.scripted(Script(ready_seconds=None))
+
+    @asynccontextmanager
+    async def of_another_installation(self) -> AsyncIterator[Kit]:
+        yield FakeKit(self.world, "npd_two")
+
+    @asynccontextmanager
+    async def reopened(self) -> AsyncIterator[Kit]:
+        await self.runtime.aclose()
+        yield FakeKit(self.world)
+
+
+def _numbered(lines: int) -> tuple[str, ...]:
+    return tuple(f"line {number}" for number in range(lines))
+
+
+@pytest.fixture
+async def kit() -> AsyncIterator[FakeKit]:
+    world = FakeWorld(SystemClock())
+    kit = FakeKit(world)
+    await kit.runtime.open()
+    yield kit
+    await kit.runtime.aclose()
+    await world.aclose()
+
+
+class TestFake(Conformance):
+    """The rules that every runtime keeps."""
+
+
+async def phases(kit: FakeKit, clock: ManualClock, workload: Workload, *seconds: float) -> list[Phase]:
+    """Return the phases seen after each of the pauses."""
+    found = []
+    for pause in seconds:
+        await clock.advance(pause)
+        seen = await kit.runtime.observe(workload.id)
+        assert seen is not None
+        found.append(seen.phase)
+    return found
+
+
+async def test_a_script_tells_when_what_happens():
+    clock = ManualClock()
+    kit = FakeKit(FakeWorld(clock))
+    script = Script(prepare_seconds=10, ready_seconds=5, exit_seconds=60, exit_code=9)
+    workload = kit.scripted(script)
+    await kit.runtime.ensure(workload)
+
+    found = await phases(kit, clock, workload, 0, 12, 5, 60)
+    seen = await kit.runtime.observe(workload.id)
+
+    assert found == [Phase.PENDING, Phase.PENDING, Phase.READY, Phase.EXITED]
+    assert seen is not None
+    assert (seen.exit_code, seen.reason) == (9, Reason.CRASHED)
+    assert seen.started_at is not None
+    assert seen.finished_at is not None
+    assert (seen.finished_at - seen.started_at).total_seconds() == 60
+    await kit.world.aclose()
+
+
+async def test_a_rejected_workload_is_not_there():
+    kit = FakeKit(FakeWorld(ManualClock()))
+    workload = kit.scripted(Script(reject="no such image"))
+
+    with pytest.raises(WorkloadRejectedError, match="no such image"):
+        await kit.runtime.ensure(workload)
+
+    assert await kit.runtime.observe(workload.id) is None
+
+
+async def test_a_fault_before_an_effect_has_none_and_one_after_it_loses_the_answer_alone():
+    kit = FakeKit(FakeWorld(ManualClock()))
+    first, second = kit.runs(), kit.runs()
+
+    async def fails(verb: str) -> None:
+        if verb == "ensure":
+            raise RuntimeUnavailableError("unplugged")
+
+    kit.world.before = fails
+    with pytest.raises(RuntimeUnavailableError):
+        await kit.runtime.ensure(first)
+    kit.world.before, kit.world.after = None, fails
+    with pytest.raises(RuntimeUnavailableError):
+        await kit.runtime.ensure(second)
+    kit.world.after = None
+
+    assert [one.id for one in await kit.runtime.list_seen()] == [second.id]
+
+
+async def test_a_hundred_running_pods_cost_next_to_nothing_while_idle(kit: FakeKit):
+    for _ in range(100):
+        await kit.runtime.ensure(kit.runs())
+    watcher = asyncio.create_task(_watch_for_ever(kit))
+    await asyncio.sleep(0.1)
+    tasks = len(asyncio.all_tasks())
+
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    await asyncio.sleep(1)
+    busy = (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / (time.monotonic() - began)
+    watcher.cancel()
+    await asyncio.wait([watcher])
+
+    assert tasks <= 3
+    assert busy < 0.05
+
+
+async def _watch_for_ever(kit: FakeKit) -> None:
+    async for _ in kit.runtime.watch():
+        pass
+
+
+async def test_a_follower_keeps_up_with_lines_printed_meanwhile(kit: FakeKit):
+    workload = kit.runs()
+    await kit.runtime.ensure(workload)
+
+    async def follow() -> list[str]:
+        return [line.text async for line in kit.runtime.logs(workload.id, LogQuery(follow=True))]
+
+    follower = asyncio.create_task(follow())
+    for number in range(1000):
+        kit.world.print(workload.id, f"line {number}")
+        if number % 10 == 0:
+            await asyncio.sleep(0)
+    await kit.runtime.kill(workload.id, reason=Reason.REQUESTED)
+    read = await asyncio.wait_for(follower, 10)
+
+    assert read == list(_numbered(1000))
