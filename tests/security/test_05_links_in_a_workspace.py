@@ -34,6 +34,7 @@ def fingerprint(path: Path) -> tuple[object, ...]:
     return facts.st_uid, facts.st_gid, facts.st_mode, facts.st_ino, content
 
 
+@pytest.mark.user
 async def test_links_to_system_files_the_database_and_a_neighbour_change_nothing(tmp_path: Path):
     data = tmp_path / "data"
     async with opened(data) as runtime:
@@ -42,9 +43,14 @@ async def test_links_to_system_files_the_database_and_a_neighbour_change_nothing
         database = data / "db" / "neuropod.sqlite3"
         database.parent.mkdir()
         database.write_bytes(b"precious")
-        guarded = [Path("/etc/passwd"), Path("/etc/shadow"), Path("/etc"), database, database.parent]
+        guarded = [Path("/etc/passwd"), Path("/etc"), database, database.parent]
+        guarded += [path for path in (Path("/etc/shadow"), Path("/etc/gshadow")) if os.access(path, os.R_OK)]
         before = {path: fingerprint(path) for path in guarded}
-        targets = [str(path) for path in guarded] + [str(path) for path in sorted((data / "volumes").iterdir())]
+        targets = [
+            "/etc/shadow",
+            *(str(path) for path in guarded),
+            *(str(path) for path in sorted((data / "volumes").iterdir())),
+        ]
 
         first = python(PLANT.format(targets=targets), owner="usr_1", volume="vol_1")
         await printed(runtime, first)
@@ -65,6 +71,7 @@ async def test_links_to_system_files_the_database_and_a_neighbour_change_nothing
         assert await printed(runtime, last) == ["mine"]
 
 
+@pytest.mark.user
 async def test_no_pod_sees_the_state_the_logs_or_the_data_directory(tmp_path: Path):
     async with opened(tmp_path / "data") as runtime:
         look = (
@@ -74,7 +81,7 @@ async def test_no_pod_sees_the_state_the_logs_or_the_data_directory(tmp_path: Pa
 
         assert lines == [str([False] * 5)]
         for path in (tmp_path / "data" / "pods").rglob("*"):
-            assert path.stat().st_uid == 0
+            assert path.stat().st_uid == os.geteuid()
             assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
 
 

@@ -13,7 +13,7 @@ from neuropod.runtimes.local.state import ProcessId, boot_id
 from neuropod.words import Reason
 from runtimes.local.pods import opened, python, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.user]
 
 
 @pytest.fixture

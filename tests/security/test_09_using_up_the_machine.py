@@ -30,6 +30,7 @@ def used_below(directory: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
+@pytest.mark.user
 async def test_a_flood_of_log_is_bounded_on_disk(tmp_path: Path):
     async with opened(tmp_path / "data") as runtime:
         flood = a_workload("yes", "x" * 200)
@@ -71,6 +72,7 @@ except OSError as error:
         assert used_below(tmp_path / "data") < 300 * MIB
 
 
+@pytest.mark.user
 async def test_a_tree_of_many_nested_folders_is_removed(tmp_path: Path):
     dig = """
 import os
@@ -131,6 +133,7 @@ async def test_too_much_memory_ends_the_pod_and_says_so(tmp_path: Path):
     assert "134 MB" in seen.message
 
 
+@pytest.mark.user
 async def test_shared_memory_counts_as_memory(tmp_path: Path):
     fill = """
 import errno
@@ -144,6 +147,7 @@ except OSError as error:
         assert await printed(runtime, python(fill, memory_bytes=256 * MIB)) == ["ENOSPC"]
 
 
+@pytest.mark.user
 async def test_one_unreadable_state_spoils_only_its_own_pod(tmp_path: Path):
     async with opened(tmp_path / "data") as runtime:
         workload = python("import time; time.sleep(1000)")
