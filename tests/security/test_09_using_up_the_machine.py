@@ -1,6 +1,7 @@
 """SECURITY 9: logs, disk, deep trees, a fork bomb, memory: each meets its limit while a neighbour launches and works."""
 
 import asyncio
+import subprocess
 import time
 from pathlib import Path
 
@@ -92,6 +93,9 @@ print('dug')
 
         assert await printed(runtime, again) == ["again"]
         assert await runtime.observe(workload.id) is not None
+    # The volume stays, and pytest's own tidying breaks on it.
+    subprocess.run(["chmod", "-R", "u+rwX", tmp_path / "data"], check=True)
+    subprocess.run(["rm", "-rf", tmp_path / "data"], check=True)
 
 
 async def test_a_fork_bomb_meets_the_limit_of_processes(tmp_path: Path):
