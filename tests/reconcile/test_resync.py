@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from neuropod.db.idempotency import earlier_subject, remember
 from neuropod.ids import InstallationId, PodId
 from neuropod.reconcile.resync import too_many
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadId
@@ -112,3 +113,25 @@ async def test_a_pod_is_running_again_when_its_runtime_is_back(plant: Plant, ser
 )
 def test_how_many_removals_look_like_a_mistake(removals: int, workloads: int, halts: bool):
     assert too_many(removals, workloads) is halts
+
+
+async def test_requests_of_yesterday_are_forgotten_and_an_idle_server_hardly_writes(plant: Plant, server: Server):
+    key = {"actor": "usr_1", "route": "POST /pods", "header": "again", "body": b"{}"}
+    async with plant.database.write() as session:
+        remember(session, **key, subject="pod_1", now=plant.clock.now())
+
+    await server.resync.turn()
+    async with plant.database.write() as session:
+        within_a_day = await earlier_subject(session, **key)
+    before = plant.database.write_transactions
+    for _ in range(10):
+        await plant.clock.advance(60)
+        await server.resync.turn()
+    written = plant.database.write_transactions - before
+    await plant.clock.advance(24 * 3600)
+    await server.resync.turn()
+
+    assert within_a_day == "pod_1"
+    assert written == 0
+    async with plant.database.write() as session:
+        assert await earlier_subject(session, **key) is None

@@ -6,6 +6,7 @@ the status and the id of what was made, never a body with a secret: the answer i
 
 from datetime import datetime
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import Session
@@ -45,3 +46,8 @@ def remember(
     """Keep what this request made, in its own transaction."""
     key = _key(actor=actor, route=route, header=header)
     session.add(IdempotencyRow(key=key, body_hash=token_hash(body.hex()), subject=subject, created_at=now))
+
+
+async def delete_old(session: Session, *, before: datetime) -> None:
+    """Forget requests from before a time: who sends one again so late gets a new effect."""
+    await session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))

@@ -5,6 +5,7 @@ the server down loudly: a loop takes care of bad rows itself, so what reaches th
 and a supervisor's restart is the same pass as any other start.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from neuropod.observability.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _GOOD_EXTRA_SECONDS = 60.0  # how much later than announced a loop may report before it counts as hanging
+
+_LAST_TURN_SECONDS = 5.0  # how long a turn may take to end when the server does; one that waits for a runtime is cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Driver:
         self._board = board
         self._clock = clock
         self._tasks = TaskSet(on_failure)
+        self._driving: list[asyncio.Task[None]] = []
+        self._closing = False
         self._seconds = metrics.histogram("loop_turn_seconds", "Duration of a loop's turn", ["loop"])
         database.listen(self._heard)
 
@@ -74,7 +79,7 @@ class Driver:
         """Start every loop with a first turn."""
         for loop in self._loops:
             self._board.expect(loop.name)
-            self._tasks.start(self._drive(loop), name=f"loop {loop.name}")
+            self._driving.append(self._tasks.start(self._drive(loop), name=f"loop {loop.name}"))
 
     def _heard(self, topics: frozenset[Topic]) -> None:
         for loop in self._loops:
@@ -83,7 +88,7 @@ class Driver:
 
     async def _drive(self, loop: Loop) -> None:
         cause = "start"
-        while True:
+        while not self._closing:
             began = self._clock.monotonic()
             turn = await loop.turn()
             seconds = self._clock.monotonic() - began
@@ -100,7 +105,13 @@ class Driver:
             cause = "nudge" if await loop.wakeup.sleep(turn.again_in_seconds) else "period"
 
     async def aclose(self) -> None:
-        """Take no new turn, then let each loop finish what is under way."""
+        """Begin no new turn, then let turns and loops finish what is under way; may be repeated."""
+        self._closing = True
+        for loop in self._loops:
+            loop.wakeup.nudge()
+        if under_way := [task for task in self._driving if not task.done()]:
+            # A turn that is cut off after its claim would leave leases, for which the next server waits.
+            await asyncio.wait(under_way, timeout=_LAST_TURN_SECONDS)
         await self._tasks.aclose()
         async with AsyncExitStack() as stack:
             for loop in self._loops:

@@ -9,11 +9,12 @@ not confirmed) it only lists.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from neuropod.db.engine import Topic
+from neuropod.db.idempotency import delete_old
 from neuropod.ids import IncarnationId, PodId
 from neuropod.kit.wakeups import Wakeup
 from neuropod.pods.resync import store
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 _AWAY_SECONDS = 5.0
 _SWEEP_FEW = 3
 _SWEEP_SHARE = 0.2
+_ROWS_EVERY = timedelta(hours=1)  # nothing hangs on it, and an idle server shall not write
+_KEEP_REQUESTS = timedelta(days=1)  # how long an Idempotency-Key holds
 
 
 class ResyncLoop:
@@ -40,6 +43,7 @@ class ResyncLoop:
         self.wakeup = Wakeup()
         self._world = world
         self._first = True
+        self._rows_swept_at: datetime | None = None
         self._orphans: dict[WorkloadId, datetime] = {}  # without a row, since when
         self._swept = world.metrics.counter("workloads_swept", "Workloads removed because they belong to no row")
 
@@ -56,7 +60,7 @@ class ResyncLoop:
             if alarm:
                 alarms.append(alarm)
         self._first = False
-        await self._sweep_accounts()
+        await self._sweep_rows()
         report = {"differing": differing, "swept": swept, "without_row": len(self._orphans), "away": away}
         again = _AWAY_SECONDS if away else self._world.settings.resync_seconds
         if self._orphans:
@@ -130,9 +134,15 @@ class ResyncLoop:
             return
         self._swept.inc()
 
-    async def _sweep_accounts(self) -> None:
+    async def _sweep_rows(self) -> None:
+        """Delete rows that have had their time: ended sessions, links and keys, requests that nobody sends again."""
+        now = self._world.clock.now()
+        if self._rows_swept_at is not None and now - self._rows_swept_at < _ROWS_EVERY:
+            return
+        self._rows_swept_at = now
         async with self._world.database.write() as session:
             await self._world.accounts.sweep(session)
+            await delete_old(session, before=now - _KEEP_REQUESTS)
 
     async def aclose(self) -> None:
         """Nothing is under way between turns."""
