@@ -25,6 +25,9 @@ test: setup-tests  ## set up what is missing, then run the tests
 test-long: setup-tests  ## the exhaustive tests too (hours are well spent here before a release)
 	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "long or not long" --timeout 7200
 
+test-user: setup-tests  ## what an ordinary user can do, done by one in a clone of their own (run as root)
+	$(RUN)/pytest -q tests/runtimes/local/test_as_user.py --timeout 900
+
 check: setup-dev  ## format, lint, types, import contracts
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
