@@ -68,8 +68,17 @@ class FakeKit(Kit):
     def talks(self, lines: int) -> Workload:
         return self.scripted(Script(prints=_numbered(lines), line_every_seconds=0.05, exit_seconds=0.05 * (lines + 1)))
 
-    def serves(self) -> Workload:
-        return self.scripted(Script(ready_seconds=0.05))
+    def serves(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
+        return self.scripted(Script(ready_seconds=0.05), pod, incarnation)
+
+    def slow(self) -> Workload:
+        return self.scripted(Script(ready_seconds=0.5))
+
+    def polite(self) -> Workload:
+        return self.scripted(Script(stop_seconds=0.3, stop_code=0))
+
+    def crashes(self) -> Workload:
+        return self.scripted(Script(exit_seconds=0, exit_code=139))
 
     def never_ready(self) -> Workload:
         return self.scripted(Script(ready_seconds=None))
@@ -81,6 +90,10 @@ class FakeKit(Kit):
     @asynccontextmanager
     async def reopened(self) -> AsyncIterator[Kit]:
         await self.runtime.aclose()
+        yield FakeKit(self.world)
+
+    @asynccontextmanager
+    async def another_server(self) -> AsyncIterator[Kit]:
         yield FakeKit(self.world)
 
 
@@ -129,6 +142,41 @@ async def test_a_script_tells_when_what_happens():
     assert seen.started_at is not None
     assert seen.finished_at is not None
     assert (seen.finished_at - seen.started_at).total_seconds() == 60
+    await kit.world.aclose()
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+async def test_one_that_ended_while_it_was_prepared_has_never_run(verb: str):
+    clock = ManualClock()
+    kit = FakeKit(FakeWorld(clock))
+    workload = kit.scripted(Script(prepare_seconds=10))
+    await kit.runtime.ensure(workload)
+    if verb == "stop":
+        await kit.runtime.stop(workload.id, grace_seconds=30, reason=Reason.REQUESTED)
+    else:
+        await kit.runtime.kill(workload.id, reason=Reason.REQUESTED)
+
+    at_once = await kit.runtime.observe(workload.id)
+    await clock.advance(60)
+
+    assert at_once is not None
+    assert (at_once.phase, at_once.exit_code, at_once.started_at) == (Phase.EXITED, None, None)
+    assert await kit.runtime.observe(workload.id) == at_once
+    await kit.world.aclose()
+
+
+async def test_one_that_ends_by_itself_after_it_was_asked_to_tells_why_it_was_asked():
+    clock = ManualClock()
+    kit = FakeKit(FakeWorld(clock))
+    workload = kit.scripted(Script(exit_seconds=60, exit_code=9, stop_seconds=None))
+    await kit.runtime.ensure(workload)
+    await kit.runtime.stop(workload.id, grace_seconds=30, reason=Reason.DEADLINE)
+
+    await clock.advance(61)
+    seen = await kit.runtime.observe(workload.id)
+
+    assert seen is not None
+    assert (seen.phase, seen.exit_code, seen.reason) == (Phase.EXITED, 9, Reason.DEADLINE)
     await kit.world.aclose()
 
 

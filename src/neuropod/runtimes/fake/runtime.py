@@ -130,7 +130,9 @@ class FakeRuntime:
             standing.stop_at, standing.end_reason = now, reason
             if pending:
                 standing.ended = (now, 0, reason)
-            self._world.nudge_after(standing.script.stop_seconds or 0, workload_id.pod)
+            self._world.nudge(workload_id.pod)
+            if standing.script.stop_seconds:
+                self._world.nudge_after(standing.script.stop_seconds, workload_id.pod)
         await self._after("stop")
 
     async def kill(self, workload_id: WorkloadId, *, reason: Reason) -> None:

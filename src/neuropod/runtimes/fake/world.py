@@ -29,6 +29,7 @@ class Script:
     exit_code: int = 0
     exit_reason: Reason | None = None  # default: exited or crashed, by the code
     stop_seconds: float | None = 0.0  # from SIGTERM to its end; None: it ignores SIGTERM
+    stop_code: int = _SIGTERM_CODE  # with which SIGTERM ends it
     reject: str | None = None  # the runtime rejects it with this sentence
     prints: tuple[str, ...] = ()  # lines of its log
     line_every_seconds: float | None = None  # after its process runs; None: all lines at once
@@ -66,10 +67,12 @@ class Standing:
         if self.script.exit_seconds is not None:
             code = self.script.exit_code
             reason = self.script.exit_reason or (Reason.CRASHED if code else Reason.EXITED)
-            ends.append((self.started_at + timedelta(seconds=self.script.exit_seconds), code, reason))
+            at = self.started_at + timedelta(seconds=self.script.exit_seconds)
+            asked_before = self.stop_at is not None and self.stop_at <= at
+            ends.append((at, code, (self.end_reason or reason) if asked_before else reason))
         if self.stop_at is not None and self.script.stop_seconds is not None:
             reason = self.end_reason or Reason.REQUESTED
-            ends.append((self.stop_at + timedelta(seconds=self.script.stop_seconds), _SIGTERM_CODE, reason))
+            ends.append((self.stop_at + timedelta(seconds=self.script.stop_seconds), self.script.stop_code, reason))
         if ends and min(ends)[0] <= now:
             self.ended = min(ends)
 
@@ -82,8 +85,9 @@ class Standing:
     def seen(self, now: datetime) -> Seen:
         """Return what a look shows."""
         self.settle(now)
-        began = self.started_at if self.started_at <= now else None
-        ready = self.ready_at if self.ready_at is not None and self.ready_at <= now else None
+        until = now if self.ended is None else min(now, self.ended[0])  # after its end nothing comes about any more
+        began = self.started_at if self.started_at <= until else None
+        ready = self.ready_at if self.ready_at is not None and self.ready_at <= until else None
         seen = Seen(self.workload.id, self.identity, Phase.PENDING, Reason.NOT_READY, started_at=began, ready_at=ready)
         if self.ended is not None:
             at, code, reason = self.ended
@@ -92,7 +96,6 @@ class Standing:
                 phase=Phase.EXITED,
                 reason=reason,
                 exit_code=code if began is not None else None,
-                ready_at=ready if ready is not None and ready <= at else None,
                 stopping_at=self.stop_at,
                 finished_at=at,
             )
