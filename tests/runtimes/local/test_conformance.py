@@ -1,14 +1,19 @@
 """The local runtime, as root, keeps the rules that every runtime keeps."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from neuropod.ids import PodId
-from neuropod.runtimes.contract import Workload
+from neuropod.kit.identifiers import new_id
+from neuropod.runtimes.contract import Phase, Workload
 from neuropod.runtimes.local.runtime import LocalRuntime
+from neuropod.words import Reason
 from runtimes.conformance import PORT, SECRET, Conformance, Kit
 from runtimes.local.pods import INSTALLATION, opened, python
 
@@ -20,9 +25,18 @@ class Hello(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b"WHO")
     def log_message(self, *_):
         pass
 ThreadingHTTPServer(("127.0.0.1", {PORT}), Hello).serve_forever()
+"""
+_POLITE = f"""
+import signal, socket, time
+def leave(*_):
+    time.sleep(0.5)
+    raise SystemExit(0)
+signal.signal(signal.SIGTERM, leave)
+{_SERVER}
 """
 _SLEEP = "import time; time.sleep(3600)"
 
@@ -47,7 +61,8 @@ class LocalKit(Kit):
         return self._python(_SLEEP, pod, incarnation)
 
     def deaf(self) -> Workload:
-        return self._python("import signal; signal.signal(15, signal.SIG_IGN)\nwhile True: signal.pause()")
+        # Ready by its port, so that no SIGTERM comes before it is deaf.
+        return self._python(f"import signal; signal.signal(15, signal.SIG_IGN)\n{_SERVER}", port=PORT)
 
     def exits(self, code: int, pod: PodId | None = None) -> Workload:
         return self._python(f"raise SystemExit({code})", pod)
@@ -60,8 +75,18 @@ class LocalKit(Kit):
             f"import time\nfor number in range({lines}): print('line', number, flush=True); time.sleep(0.2)"
         )
 
-    def serves(self) -> Workload:
-        return self._python(_SERVER, port=PORT)
+    def serves(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
+        pod = pod or PodId(new_id("pod"))
+        return self._python(_SERVER.replace("WHO", f"{pod}.{incarnation}"), pod, incarnation, port=PORT)
+
+    def slow(self) -> Workload:
+        return self._python(f"import time; time.sleep(1)\n{_SERVER}", port=PORT)
+
+    def polite(self) -> Workload:
+        return self._python(_POLITE, port=PORT)
+
+    def crashes(self) -> Workload:
+        return self._python("import os; os.kill(os.getpid(), 11)")
 
     def never_ready(self) -> Workload:
         return self._python(_SLEEP, port=PORT)
@@ -78,6 +103,11 @@ class LocalKit(Kit):
             yield LocalKit(runtime, self._data_dir)
         await self.runtime.open()  # for the fixture, which ends everything through it
 
+    @asynccontextmanager
+    async def another_server(self) -> AsyncIterator[Kit]:
+        async with opened(self._data_dir, keep=True) as runtime:
+            yield LocalKit(runtime, self._data_dir)
+
 
 @pytest.fixture
 async def kit(tmp_path: Path) -> AsyncIterator[LocalKit]:
@@ -88,3 +118,34 @@ async def kit(tmp_path: Path) -> AsyncIterator[LocalKit]:
 
 class TestLocal(Conformance):
     """The rules that every runtime keeps."""
+
+    async def test_secrets_are_in_no_argument_list_from_the_start_to_the_end(self, kit: LocalKit):
+        secret = f"secret-{secrets.token_hex(8)}"
+        workload = python(f"import time\n{_SERVER}", port=PORT, env={"THE_SECRET": secret})
+        in_arguments: set[bytes] = set()
+
+        async def look_until(phase: Phase) -> None:
+            deadline = time.monotonic() + kit.patience_seconds
+            while time.monotonic() < deadline:
+                in_arguments.update(line for line in _of_processes("cmdline") if secret.encode() in line)
+                seen = await kit.runtime.observe(workload.id)
+                if seen is not None and seen.phase is phase:
+                    return
+                await asyncio.sleep(0.005)
+            raise AssertionError(f"not {phase}")
+
+        ensuring = asyncio.create_task(kit.runtime.ensure(workload))
+        await look_until(Phase.READY)
+        await ensuring
+        has_it = [line for line in _of_processes("environ") if f"THE_SECRET={secret}".encode() in line]
+        await kit.runtime.stop(workload.id, grace_seconds=30, reason=Reason.REQUESTED)
+        await look_until(Phase.EXITED)
+
+        assert in_arguments == set()
+        assert has_it
+
+
+def _of_processes(name: str) -> Iterator[bytes]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield (process / name).read_bytes()

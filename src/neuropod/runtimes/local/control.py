@@ -20,6 +20,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from neuropod.runtimes.local.loop import Loop
 
 SOCKET_NAME = "s"
 _MAX_REQUEST = 4096
+_AGAIN_SECONDS = 0.1
 _CREDENTIALS = struct.Struct("3i")
 
 Request = dict[str, Any]
@@ -87,6 +89,7 @@ class ControlServer:
     watchers: set[socket.socket] = field(default_factory=set)
     followers: set[socket.socket] = field(default_factory=set)
     on_followers_gone: Callable[[], None] | None = None
+    log_ended: bool = False  # told to every follower, those that come after it too
 
     def start(self) -> None:
         """Take requests. `listen` again makes this process the one that peers see."""
@@ -125,7 +128,10 @@ class ControlServer:
     def _keep(self, connection: socket.socket, kept: set[socket.socket]) -> None:
         kept.add(connection)
         self.loop.add_reader(connection.fileno(), lambda: self._heard(connection, kept))
-        self._nudge(connection, b".")
+        if self.log_ended and kept is self.followers:
+            self._tell_end(connection)
+        else:
+            self._nudge(connection)
 
     def _heard(self, connection: socket.socket, kept: set[socket.socket]) -> None:
         """Take what came: a watcher says `leave` or goes; a follower only goes."""
@@ -148,18 +154,31 @@ class ControlServer:
     def nudge_watchers(self) -> None:
         """Tell that the state changed."""
         for connection in self.watchers:
-            self._nudge(connection, b".")
+            self._nudge(connection)
 
     def nudge_followers(self, *, ended: bool = False) -> None:
         """Tell that log was written, or that it is complete."""
+        self.log_ended = self.log_ended or ended
         for connection in self.followers:
-            self._nudge(connection, b"E" if ended else b".")
+            if ended:
+                self._tell_end(connection)
+            else:
+                self._nudge(connection)
 
     @staticmethod
-    def _nudge(connection: socket.socket, data: bytes) -> None:
+    def _nudge(connection: socket.socket) -> None:
         # A full buffer holds nudges enough; one that has gone is noticed by its reader.
         with suppress(OSError):
-            connection.send(data)
+            connection.send(b".")
+
+    def _tell_end(self, connection: socket.socket) -> None:
+        # Told once and waited for, so it may not be lost as a nudge may: again when the buffer was full.
+        try:
+            connection.send(b"E")
+        except BlockingIOError:
+            self.loop.call_later(_AGAIN_SECONDS, partial(self._tell_end, connection))
+        except OSError:
+            pass  # gone
 
     def close(self) -> None:
         """Stop listening; watchers and followers see the end."""

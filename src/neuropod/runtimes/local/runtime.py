@@ -109,6 +109,15 @@ class LocalRuntime:
     def _is_ours(self, state: State) -> bool:
         return state.installation == self._installation
 
+    def _is_of_others(self, pod: str) -> bool:
+        """Tell whether what stands in the pod's place carries another installation's id."""
+        for incarnation in self._directories.incarnations(pod):
+            with suppress(OSError, ValueError):
+                state = read_state(self._directories.state_dir(pod, incarnation))
+                if state is not None and not self._is_ours(state):
+                    return True
+        return False
+
     def _workload_id(self, pod: str, incarnation: int) -> WorkloadId:
         return WorkloadId(self._installation, PodId(pod), incarnation)
 
@@ -157,6 +166,8 @@ class LocalRuntime:
         return found
 
     def logs(self, workload_id: WorkloadId, query: LogQuery) -> AsyncIterator[LogLine]:
+        if self._is_of_others(workload_id.pod):
+            return _no_lines()
         place = workload_id.pod, workload_id.incarnation
         return lines_of(self._directories.log_dir(*place), self._directories.state_dir(*place), query)
 
@@ -316,11 +327,18 @@ class LocalRuntime:
             if known.pod == workload_id.pod:
                 subscription.leave()
         async with self._lock(workload_id.pod):
-            await self._in_thread(partial(self._directories.drop_logs, workload_id.pod))
+            await self._in_thread(partial(self._forget, workload_id.pod))
+
+    def _forget(self, pod: PodId) -> None:
+        """Drop the logs; runs in a thread, under the pod's lock."""
+        if not self._is_of_others(pod):
+            self._directories.drop_logs(pod)
 
     async def connect(self, workload_id: WorkloadId, port: int) -> Connection:
         directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
-        if not directory.is_dir():
+        # One that is subscribed to is ours; the look at the files is for others, since this is the way of every stream.
+        known = workload_id in self._subscriptions
+        if not directory.is_dir() or (not known and self._is_of_others(workload_id.pod)):
             raise NotReadyError("it does not run")
         connection = await ask_for_port(directory, port)
 
@@ -335,6 +353,12 @@ class LocalRuntime:
             return await asyncio.to_thread(work)
         except OSError as error:
             raise RuntimeUnavailableError(f"the data directory cannot be used: {error}") from error
+
+
+async def _no_lines() -> AsyncIterator[LogLine]:
+    nothing: tuple[LogLine, ...] = ()
+    for line in nothing:
+        yield line
 
 
 def machine_id(data_dir: Path) -> str:
