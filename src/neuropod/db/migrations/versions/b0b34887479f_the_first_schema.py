@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "8af5590e5dd6"
+
+revision = "b0b34887479f"
 down_revision = None
 branch_labels = None
 depends_on = None
