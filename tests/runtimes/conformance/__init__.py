@@ -6,6 +6,7 @@ its own: what takes time is waited for, with a deadline.
 
 from runtimes.conformance.ends import EndRules
 from runtimes.conformance.kit import PORT, SECRET, Kit
+from runtimes.conformance.measuring import UsageRules
 from runtimes.conformance.reaching import ReachRules
 from runtimes.conformance.reading import LogRules
 from runtimes.conformance.verbs import VerbRules
@@ -13,5 +14,5 @@ from runtimes.conformance.verbs import VerbRules
 __all__ = ["PORT", "SECRET", "Conformance", "Kit"]
 
 
-class Conformance(VerbRules, EndRules, LogRules, ReachRules):
+class Conformance(VerbRules, EndRules, LogRules, ReachRules, UsageRules):
     """All rules."""

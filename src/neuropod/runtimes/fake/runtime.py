@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from neuropod.ids import InstallationId, PodId, RuntimeId
 from neuropod.runtimes.contract import (
@@ -15,6 +15,7 @@ from neuropod.runtimes.contract import (
     Phase,
     Report,
     Seen,
+    Usage,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
@@ -38,7 +39,7 @@ class FakeRuntime:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.IMAGES, Capability.RECIPES, Capability.TENANT_ISOLATION})
+        return frozenset({Capability.IMAGES, Capability.RECIPES, Capability.TENANT_ISOLATION, Capability.USAGE})
 
     async def open(self) -> None:
         await self._before("open")
@@ -74,6 +75,13 @@ class FakeRuntime:
     async def capacity(self) -> Capacity:
         await self._before("capacity")
         return self._world.capacity
+
+    async def usage(self, workload_ids: Sequence[WorkloadId]) -> Mapping[WorkloadId, Usage]:
+        await self._before("usage")
+        now = self._world.clock.now()
+        standing = {one: self._world.standing.get(one) for one in workload_ids if self._is_ours(one)}
+        measured = {one: found.usage(now) for one, found in standing.items() if found is not None}
+        return {one: usage for one, usage in measured.items() if usage is not None}
 
     async def watch(self) -> AsyncIterator[PodId]:
         queue = self._world.watch()

@@ -12,11 +12,33 @@ from typing import Any
 
 from neuropod.ids import PodId
 from neuropod.kit.clock import Clock
-from neuropod.runtimes.contract import Capacity, Device, Phase, Progress, Seen, Workload, WorkloadId
+from neuropod.runtimes.contract import (
+    Capacity,
+    Device,
+    GpuUsage,
+    Phase,
+    Progress,
+    Seen,
+    Usage,
+    Workload,
+    WorkloadId,
+)
 from neuropod.words import Reason
 
 _SIGTERM_CODE = 143
 _SIGKILL_CODE = 137
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a workload uses while its process runs."""
+
+    cpu_cores: float = 0.0
+    memory_bytes: int = 100_000_000
+    container_disk_bytes: int = 1_000_000
+    volume_bytes: int = 0
+    gpu_percent: int = 0
+    gpu_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +55,7 @@ class Script:
     reject: str | None = None  # the runtime rejects it with this sentence
     prints: tuple[str, ...] = ()  # lines of its log
     line_every_seconds: float | None = None  # after its process runs; None: all lines at once
+    usage: Uses = Uses()
 
 
 @dataclass(slots=True)
@@ -47,6 +70,9 @@ class Standing:
     stop_at: datetime | None = None
     end_reason: Reason | None = None
     ended: tuple[datetime, int, Reason] | None = None  # time, exit code, reason
+    uses: Uses | None = None  # since `uses_since`, where a test changed it; else the script's
+    uses_since: datetime | None = None
+    cpu_before: float = 0.0  # seconds until then
 
     @property
     def started_at(self) -> datetime:
@@ -81,6 +107,29 @@ class Standing:
         self.settle(now)
         if self.ended is None:
             self.ended = (now, _SIGKILL_CODE, self.end_reason or reason)
+
+    def use(self, uses: Uses, now: datetime) -> None:
+        """Let it use that from now on."""
+        used = self.usage(now)
+        self.cpu_before = 0.0 if used is None else used.cpu_seconds or 0.0
+        self.uses, self.uses_since = uses, now
+
+    def usage(self, now: datetime) -> Usage | None:
+        """Return what it uses; None while its process does not run."""
+        seen = self.seen(now)
+        if seen.started_at is None or seen.phase is Phase.EXITED:
+            return None
+        uses = self.uses or self.script.usage
+        seconds = (now - (self.uses_since or seen.started_at)).total_seconds()
+        return Usage(
+            cpu_seconds=self.cpu_before + seconds * uses.cpu_cores,
+            memory_bytes=uses.memory_bytes,
+            container_disk_bytes=uses.container_disk_bytes,
+            volume_bytes=None if self.workload.volume is None else uses.volume_bytes,
+            gpus=tuple(
+                GpuUsage(device, uses.gpu_percent, uses.gpu_memory_bytes) for device in self.workload.resources.devices
+            ),
+        )
 
     def seen(self, now: datetime) -> Seen:
         """Return what a look shows."""

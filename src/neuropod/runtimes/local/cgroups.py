@@ -158,6 +158,14 @@ class Cgroup:
             pids=None if pids is None else _number(pids / "pids.current"),
         )
 
+    def reclaimable_bytes(self) -> int:
+        """Tell how much of its memory is cache of files that nobody used lately: the kernel takes that back first."""
+        memory = self._folders.get("memory")
+        if memory is None:
+            return 0
+        name = "total_inactive_file" if self._version == 1 else "inactive_file"
+        return _field(memory / "memory.stat", name) or 0
+
     def remove(self) -> None:
         """Remove the emptied group; may be repeated. A group that does not empty within a second stays to `sweep`."""
         deadline = time.monotonic() + 1

@@ -264,6 +264,27 @@ def measure(tools: Tools, folder: Path) -> int:
     return total
 
 
+def used_by_volume(plan: DiskPlan, volume_id: str) -> int | None:
+    """Tell how much a volume holds, without a scan; None when it is not there."""
+    return _used(plan, _place(plan, _VOLUMES, volume_id))
+
+
+def used_by_container_disk(plan: DiskPlan, workload: str) -> int | None:
+    """Tell how much a container disk holds, without a scan; None when it is not there."""
+    return _used(plan, _place(plan, _DISKS, workload))
+
+
+def _used(plan: DiskPlan, place: _Place) -> int | None:
+    with suppress(OSError, ValueError):
+        if not plan.images:
+            return int(place.size.read_text().split()[1])  # as its shim measured it last
+        if images.is_mounted(place.at):
+            facts = os.statvfs(place.at)
+            return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+        return place.image.lstat().st_blocks * 512
+    return None
+
+
 def _unmount_unused(place: _Place) -> bool:
     """Unmount when no live shim holds the disk; the gate is held. Tells whether it was mounted and is not any more."""
     if not images.is_mounted(place.at):

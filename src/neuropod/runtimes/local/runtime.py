@@ -7,7 +7,7 @@ per live shim, which make the nudges of `watch`; losing one costs latency.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,12 @@ from neuropod.runtimes.contract import (
     Report,
     RuntimeUnavailableError,
     Seen,
+    Usage,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
 )
-from neuropod.runtimes.local import cleaning, control, log
+from neuropod.runtimes.local import cleaning, control, log, usage
 from neuropod.runtimes.local.following import lines_of
 from neuropod.runtimes.local.ground import Opened, open_machine
 from neuropod.runtimes.local.owners import Owners
@@ -81,7 +82,8 @@ class LocalRuntime:
     @property
     def capabilities(self) -> frozenset[Capability]:
         isolates = self._opened is not None and self._opened.ground.mode != "none"
-        return frozenset({Capability.RECIPES} | ({Capability.TENANT_ISOLATION} if isolates else set()))
+        here = {Capability.RECIPES, Capability.USAGE}
+        return frozenset(here | ({Capability.TENANT_ISOLATION} if isolates else set()))
 
     # ---- opening and closing
 
@@ -180,6 +182,20 @@ class LocalRuntime:
             disk_bytes=disk_bytes,
             devices=tuple(Device(gpu.name, gpu.model) for gpu in opened.ground.gpus.values()),
         )
+
+    async def usage(self, workload_ids: Sequence[WorkloadId]) -> Mapping[WorkloadId, Usage]:
+        return await self._in_thread(partial(self._usage, workload_ids))
+
+    def _usage(self, workload_ids: Sequence[WorkloadId]) -> dict[WorkloadId, Usage]:
+        states: dict[Path, State | None] = {}
+        for workload_id in workload_ids:
+            directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
+            with suppress(ValueError):
+                state = read_state(directory)
+                states[directory] = state if state is not None and self._is_ours(state) else None
+        running = usage.running_of(states, this_boot=self._boot_id)
+        measured = usage.measure(running, usage.no_gpus)
+        return {self._workload_id(state.pod, state.incarnation): used for state, used in measured}
 
     async def report(self) -> Report:
         return self._required().report
