@@ -9,7 +9,7 @@ RUN := .venv/bin
 WORKERS ?= 2
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help up setup setup-dev setup-tests test test-long test-user check format bench revision clean
+.PHONY: help up setup setup-dev setup-tests test test-long test-user check format bench reference revision clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ format: setup-dev  ## format the code
 
 bench: setup-tests  ## measure: ratios side by side in one run, see docs/benchmarks.md
 	$(RUN)/python -m bench
+
+reference: setup-dev  ## write the pages of docs/reference anew
+	@for page in cli settings errors api; do $(RUN)/python tools/$${page}_reference.py; done
 
 revision: setup-dev  ## write a migration: make revision MESSAGE="what changes"
 	$(RUN)/python tools/make_revision.py "$(MESSAGE)"

@@ -35,31 +35,40 @@ class Reason(StrEnum):
     NO_CAPACITY = "no_capacity"  # waits for CPU or memory
     NO_GPU = "no_gpu"  # waits for a GPU of its type
     PREPARING = "preparing"  # the runtime builds or fetches what the pod runs on
-    PULLING = "pulling"
-    SCHEDULING = "scheduling"
+    PULLING = "pulling"  # its image is fetched
+    SCHEDULING = "scheduling"  # a cluster looks for a node for it
     STARTING = "starting"  # its process starts
     NOT_READY = "not_ready"  # its process runs and does not answer yet
-    READY = "ready"
-    EXITED = "exited"
-    CRASHED = "crashed"
+    READY = "ready"  # it runs and answers
+    EXITED = "exited"  # ended by itself with code 0
+    CRASHED = "crashed"  # ended by itself with another code, or by a signal
     CRASH_LOOP = "crash_loop"  # crashed and waits for its next try
-    CRASHED_TOO_OFTEN = "crashed_too_often"
-    START_TIMEOUT = "start_timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    DISK_FULL = "disk_full"
+    CRASHED_TOO_OFTEN = "crashed_too_often"  # and is not started again by itself
+    START_TIMEOUT = "start_timeout"  # ran and was not ready within its deadline
+    OUT_OF_MEMORY = "out_of_memory"  # ended because it took more memory than it has
+    DISK_FULL = "disk_full"  # ended because it took more disk than it has
     REJECTED = "rejected"  # the runtime cannot run this workload at all
-    PREPARE_FAILED = "prepare_failed"
+    PREPARE_FAILED = "prepare_failed"  # what it runs on could not be built or fetched
     LOST = "lost"  # it ran, and the runtime knows nothing of it any more
     SERVER_DOWN = "server_down"  # ended by `neuropod down`
     REVISION = "revision"  # replaced by a newer revision
-    DEADLINE = "deadline"
-    IDLE = "idle"
-    BALANCE = "balance"
-    SUSPENDED = "suspended"
-    RUNTIME_UNREACHABLE = "runtime_unreachable"
+    DEADLINE = "deadline"  # its time was over
+    IDLE = "idle"  # nobody used it for as long as was agreed
+    BALANCE = "balance"  # the owner's money was used up
+    SUSPENDED = "suspended"  # the owner is suspended
+    RUNTIME_UNREACHABLE = "runtime_unreachable"  # its runtime does not answer
     NO_SERVER = "no_server"  # no server serves the pod's runtime
     PLACE_OCCUPIED = "place_occupied"  # something that is not this incarnation stands in its place
     INTERNAL = "internal"  # a defect of ours; the row's last_error says which
+
+
+class Activity(StrEnum):
+    """What keeps a pod from being idle."""
+
+    CONNECTIONS = "connections"  # somebody uses one of its ports
+    KERNELS = "kernels"  # a kernel or terminal of its Jupyter works, or did a moment ago
+    CPU = "cpu"
+    GPU = "gpu"
 
 
 class Access(StrEnum):
@@ -75,6 +84,22 @@ class Role(StrEnum):
 
     ADMIN = "admin"
     CLIENT = "client"
+
+
+class UserStatus(StrEnum):
+    """What a user is shown as."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"  # cannot sign in; keys count for nothing; pods are stopped
+    DELETING = "deleting"  # as suspended, for good; pods are being deleted
+    DELETED = "deleted"  # nothing is left but the name in the history
+
+
+class VolumesAtEnd(StrEnum):
+    """What becomes of a deleted user's volumes."""
+
+    KEEP = "keep"
+    DELETE = "delete"
 
 
 class Scope(StrEnum):
