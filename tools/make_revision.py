@@ -13,7 +13,8 @@ from neuropod.db.record import Record
 
 NOUNS = (
     "db.audit", "db.events", "db.idempotency", "db.installation", "accounts.records", "catalogue.records",
-    "templates.records", "volumes.records", "ledger.records", "pods.records", "gateway.records",
+    "templates.records", "volumes.records", "ledger.records", "pods.records", "pods.limits.records",
+    "pods.usage.records", "gateway.records",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 Seconds = Annotated[float, Field(gt=0)]
+LimitSeconds = Annotated[int, Field(ge=60, le=366 * 24 * 3600)]  # of pods' lives: what the API takes too
 
 
 class Group(BaseModel):
@@ -110,6 +111,9 @@ class ReconcileSettings(Group):
     crash_wait_seconds: Seconds = 5
     """The wait before the first restart after a crash; it doubles each time, up to 300 s. Default 5 s."""
 
+    look_seconds: Seconds = 60
+    """How often it is measured what pods use, and judged which are idle. Default 60 s: one point of their series."""
+
     sweep_grace_seconds: Seconds = 60
     """How old a workload without a row must be before the sweep removes it. Default 60 s."""
 
@@ -131,6 +135,43 @@ class LimitSettings(Group):
 
     log_incarnations: Annotated[int, Field(gt=0)] = 5
     """Of how many ended incarnations of a pod the log is kept. Default 5."""
+
+    default_stop_after_seconds: LimitSeconds | None = None
+    """How long after its process began to run a pod is stopped that asks for nothing else. Default none: never."""
+
+    max_stop_after_seconds: LimitSeconds | None = None
+    """The longest `stop_after_seconds` that a client may ask for; without one they may also ask for none. Default none.
+    Administrators may give any."""
+
+    default_idle_stop_after_seconds: LimitSeconds | None = None
+    """How long a pod may be idle before it is stopped, where it asks for nothing else. Default none: it is not."""
+
+    max_idle_stop_after_seconds: LimitSeconds | None = None
+    """The longest `idle_stop_after_seconds` that a client may ask for; without one they may also ask for none. Default
+    none. Administrators may give any."""
+
+    stop_warning_seconds: Seconds = 600
+    """How long before a pod is stopped by one of these limits its owner is warned, by an event and in its status; at
+    most half the limit. Default 600 s."""
+
+    idle_cpu_percent: Annotated[float, Field(ge=0)] = 10
+    """A pod that uses more than this of one CPU core, on average between two looks, is not idle. Default 10: a
+    Jupyter that nobody uses takes 1 to 3."""
+
+    idle_gpu_percent: Annotated[int, Field(ge=0, le=100)] = 5
+    """A pod with a GPU that works more than this much of the time is not idle. Default 5."""
+
+    quiet_stream_seconds: Seconds = 3600
+    """How long an open WebSocket keeps a pod from being idle although nothing but keep-alives passes on it. Default
+    3600 s: a tab that somebody forgot does not keep a pod all night."""
+
+    @model_validator(mode="after")
+    def _defaults_within_their_bounds(self) -> "LimitSettings":
+        for name in ("stop_after_seconds", "idle_stop_after_seconds"):
+            default, most = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
+            if default is not None and most is not None and default > most:
+                raise ValueError(f"default_{name} is above max_{name}")
+        return self
 
 
 class AccountSettings(Group):

@@ -12,7 +12,7 @@ from neuropod.db.engine import Database
 from neuropod.db.migrate import NewerSchemaError, alembic_config, upgrade
 from neuropod.db.record import Record
 
-for _noun in ("accounts", "catalogue", "templates", "volumes", "ledger", "pods"):
+for _noun in ("accounts", "catalogue", "templates", "volumes", "ledger", "pods", "pods.limits", "pods.usage"):
     import_module(f"neuropod.{_noun}.records")
 for _shared in ("audit", "events", "idempotency", "installation"):
     import_module(f"neuropod.db.{_shared}")

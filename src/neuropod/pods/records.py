@@ -79,6 +79,8 @@ class PodRow(LeasedRecord):
     container_disk_gb: Mapped[int]
     volume_id: Mapped[str | None] = mapped_column(ForeignKey(VolumeRow.id))
     price_micros_per_hour: Mapped[Micros]  # accepted at launch or start; copied to the incarnation at Open
+    stop_after_seconds: Mapped[int | None] = mapped_column(default=None)  # after an incarnation's process began to run
+    idle_stop_after_seconds: Mapped[int | None] = mapped_column(default=None)
     jupyter: Mapped[str]  # words.JupyterMode
     jupyter_token_sealed: Mapped[bytes | None]  # the platform's, kept over stop and start; `pods/<id>/jupyter_token`
 

@@ -1,0 +1,1 @@
+"""What pods use: rates, the packed series of the last hours, and their rows."""
