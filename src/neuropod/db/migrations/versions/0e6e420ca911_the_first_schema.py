@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "60bd536d6447"
+revision = "0e6e420ca911"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -86,6 +86,16 @@ def upgrade() -> None:
         batch_op.create_index("ix_sign_in_failures_email_at", ["email", "at"], unique=False)
 
     op.create_table(
+        "usage",
+        sa.Column("pod_id", sa.String(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("points", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("pod_id", "began_at", name=op.f("pk_usage")),
+    )
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.create_index("ix_usage_began_at", ["began_at"], unique=False)
+
+    op.create_table(
         "users",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("email", sa.String(), nullable=False),
@@ -111,6 +121,18 @@ def upgrade() -> None:
             postgresql_where=sa.text("deleted_at IS NULL"),
         )
 
+    op.create_table(
+        "watches",
+        sa.Column("pod_id", sa.String(), nullable=False),
+        sa.Column("incarnation", sa.Integer(), nullable=False),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("idle_since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kept_by", sa.JSON(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("warned_deadline_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("warned_idle_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("pod_id", name=op.f("pk_watches")),
+    )
     op.create_table(
         "accounts",
         sa.Column("user_id", sa.String(), nullable=False),
@@ -295,6 +317,8 @@ def upgrade() -> None:
         sa.Column("container_disk_gb", sa.Integer(), nullable=False),
         sa.Column("volume_id", sa.String(), nullable=True),
         sa.Column("price_micros_per_hour", sa.BigInteger(), nullable=False),
+        sa.Column("stop_after_seconds", sa.Integer(), nullable=True),
+        sa.Column("idle_stop_after_seconds", sa.Integer(), nullable=True),
         sa.Column("jupyter", sa.String(), nullable=False),
         sa.Column("jupyter_token_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.String(), nullable=False),
