@@ -3,19 +3,32 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.record import Record
+from neuropod.words import UserStatus
 
 
 class UserRow(Record):
-    """A person. A deleted one keeps the row (`deleted_at`), so that history keeps its names."""
+    """A person. A deleted one keeps the row (`deleted_at`), so that history keeps its names; the address is free again.
+
+    `closed_at` is set once nothing of a deleted person's is left but what was to be kept.
+    """
 
     __tablename__ = "users"
+    __table_args__ = (
+        Index(
+            "uq_users_email_open",
+            "email",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    email: Mapped[str] = mapped_column(unique=True)  # lower case
+    email: Mapped[str]  # lower case
     name: Mapped[str]
     role: Mapped[str]  # words.Role
     hash: Mapped[str] = mapped_column(unique=True)  # 8 characters in host names and namespaces
@@ -23,11 +36,37 @@ class UserRow(Record):
     created_at: Mapped[datetime]
     suspended_at: Mapped[datetime | None] = mapped_column(default=None)
     deleted_at: Mapped[datetime | None] = mapped_column(default=None)
+    volumes_at_end: Mapped[str | None] = mapped_column(default=None)  # words.VolumesAtEnd, said with the deletion
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    link_until: Mapped[datetime | None] = mapped_column(default=None)  # an identity with this address may link itself
 
     @property
     def active(self) -> bool:
         """Neither suspended nor deleted: may sign in and pass gates."""
         return self.suspended_at is None and self.deleted_at is None
+
+    @property
+    def status(self) -> UserStatus:
+        """What they are shown as."""
+        if self.deleted_at is not None:
+            return UserStatus.DELETING if self.closed_at is None else UserStatus.DELETED
+        return UserStatus.ACTIVE if self.suspended_at is None else UserStatus.SUSPENDED
+
+
+class IdentityRow(Record):
+    """A person at a sign-in provider (OpenID Connect), known by issuer and subject, never by an e-mail address."""
+
+    __tablename__ = "identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey(UserRow.id), index=True)
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    email: Mapped[str | None]  # what the provider said last; for people to read
+    linked_by: Mapped[str | None]  # the administrator who linked it; None: made with the account
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class SessionRow(Record):

@@ -16,7 +16,7 @@ class AuditRow(Record):
     """One act. `actor_id` is None for the system itself; `data` never holds a secret."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index("ix_audit_owner_id_id", "owner_id", "id"),)
+    __table_args__ = (Index("ix_audit_owner_id_id", "owner_id", "id"), Index("ix_audit_actor_id_id", "actor_id", "id"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
