@@ -16,6 +16,7 @@ from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, N
 from neuropod.kit.secrets import Secret
 from neuropod.pods import rules
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
+from neuropod.pods.limits.bounds import AskedLimits, TimeLimits, limits_at_launch, limits_of
 from neuropod.pods.records import PodRow
 from neuropod.pods.workload import recipe_of
 from neuropod.runtimes.contract import Capability, Runtime
@@ -44,6 +45,7 @@ class Draft:
     jupyter: JupyterMode
     ports: Sequence[TemplatePort]
     runtime_id: RuntimeId
+    limits: TimeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ async def draft_launch(
     wrong += wrong_type
     limit = world.settings.limits.ports_per_pod
     wrong += rules.wrong_ports(request.ports or (), limit=limit)
+    at_launch = limits_at_launch(world.settings.limits, unbounded=actor.is_admin)
+    limits, wrong_limits = _limits(request, at_launch, world, actor)
+    wrong += wrong_limits
     volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
     wrong += wrong_volume
     runtime = None
@@ -96,10 +101,13 @@ async def draft_launch(
         jupyter=jupyter,
         ports=rules.ports_with_defaults(request.ports, snapshot.ports, jupyter),
         runtime_id=runtime.id,
+        limits=limits,
     )
 
 
-async def draft_edit(session: ReadSession, pod: PodRow, request: EditRequest, world: World, *, owner: UserRow) -> Draft:
+async def draft_edit(
+    session: ReadSession, pod: PodRow, request: EditRequest, world: World, *, owner: UserRow, actor: Actor
+) -> Draft:
     """Return the pod as the edit makes it; what was not sent is as the row has it. Raises InvalidInputError."""
     snapshot = TemplateSnapshot.from_json(pod.template)
     image = pod.image if request.image is UNSET else request.image
@@ -108,6 +116,10 @@ async def draft_edit(session: ReadSession, pod: PodRow, request: EditRequest, wo
     disk_gb = pod.container_disk_gb if request.container_disk_gb is UNSET else request.container_disk_gb
     env: Mapping[str, Secret] = {} if request.env is UNSET else request.env
     wrong = _wrong_numbers(command, gpu_count, disk_gb, env)
+    limits, wrong_limits = _limits(
+        request, TimeLimits(pod.stop_after_seconds, pod.idle_stop_after_seconds), world, actor
+    )
+    wrong += wrong_limits
     if request.image is not UNSET:
         wrong += rules.wrong_image(request.image)
     gpu_type = None
@@ -142,7 +154,15 @@ async def draft_edit(session: ReadSession, pod: PodRow, request: EditRequest, wo
         jupyter=JupyterMode(pod.jupyter) if request.jupyter is UNSET else request.jupyter,
         ports=(),
         runtime_id=RuntimeId(pod.runtime_id),
+        limits=limits,
     )
+
+
+def _limits(
+    request: LaunchRequest | EditRequest, otherwise: TimeLimits, world: World, actor: Actor
+) -> tuple[TimeLimits, Sequence[FieldError]]:
+    asked = AskedLimits(request.stop_after_seconds, request.idle_stop_after_seconds)
+    return limits_of(asked, otherwise, world.settings.limits, unbounded=actor.is_admin)
 
 
 def require_isolation(runtime: Runtime, owner: UserRow, settings: Settings) -> None:

@@ -51,11 +51,13 @@ class LaunchRequest:
     ports: tuple[PortRequest, ...] | None = None
     env: Mapping[str, Secret] = field(default_factory=dict)
     jupyter: JupyterMode | None = None
+    stop_after_seconds: int | NotSent | None = UNSET  # None: never
+    idle_stop_after_seconds: int | NotSent | None = UNSET
 
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """Changes to a pod; what is UNSET stays. All of them need a new incarnation of a running pod."""
+    """Changes to a pod; what is UNSET stays. All but limits of time need a new incarnation of a running pod."""
 
     image: str | NotSent = UNSET
     command: tuple[str, ...] | NotSent | None = UNSET
@@ -65,4 +67,6 @@ class EditRequest:
     volume: VolumeRequest | NotSent | None = UNSET
     env: Mapping[str, Secret] | NotSent = UNSET
     jupyter: JupyterMode | NotSent = UNSET
+    stop_after_seconds: int | NotSent | None = UNSET
+    idle_stop_after_seconds: int | NotSent | None = UNSET
     restart: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 from neuropod.accounts.access import Actor, require_scope, require_sight
 from neuropod.accounts.records import UserRow
 from neuropod.catalogue.service import gpu_type_on_offer
-from neuropod.db.engine import ReadSession, Session
+from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, taken
@@ -33,7 +33,7 @@ from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.views import PodFilters, PodView, PortLink
-from neuropod.pods.wishes import accept, apply_edit, changed_fields, new_row, wish
+from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
 from neuropod.pods.workload import Attached, Secrets, workload_of
 from neuropod.runtimes.contract import Capability, Runtime, Workload, WorkloadId
 from neuropod.settings import Settings
@@ -144,9 +144,12 @@ class Pods:
         return await self._view(session, row, owner)
 
     async def edit_pod(self, session: Session, pod: str, request: EditRequest, *, actor: Actor) -> PodView:
-        """Change what the pod runs on. A running one needs `restart` (409 `restart_required`); a stopped one stays."""
+        """Change what the pod runs on, or its limits of time.
+
+        A running one needs `restart` (409 `restart_required`) for all but the limits; a stopped one stays.
+        """
         row, owner = await self._pod_to_run(session, pod, actor=actor, isolated=False)
-        draft = await draft_edit(session, row, request, self._world, owner=owner)
+        draft = await draft_edit(session, row, request, self._world, owner=owner, actor=actor)
         newest = await store.incarnation(session, row.id)
         running = row.want == Want.RUNNING or (newest is not None and newest.ended_at is None)
         changed = changed_fields(row, request, draft, self._sealing.open_env(row))
@@ -157,6 +160,10 @@ class Pods:
             volume = await self._attach(session, draft, owner)
             apply_edit(row, request, draft, self._sealing, volume=volume)
             wish(row, Want(row.want), Reason(row.want_reason), now=self._clock.now(), anew=True)
+        if limits := changed_limits(row, draft):
+            apply_limits(row, draft)
+            session.nudge(Topic.LIMITS)
+        if changed := changed + limits:
             act = Act("edit_pod", "pod.changed", f"Pod {row.name} has changed: {', '.join(changed)}.")
             await self._tell(session, row, act, actor=actor, fields=changed)
         return await self._view(session, row, owner)

@@ -71,6 +71,8 @@ def new_row(
         volume_id=None,
         jupyter=draft.jupyter,
         jupyter_token_sealed=sealing.new_token(pod_id, draft.jupyter),
+        stop_after_seconds=draft.limits.stop_after_seconds,
+        idle_stop_after_seconds=draft.limits.idle_stop_after_seconds,
     )
     accept(row, draft.gpu_type, draft.gpu_count)
     return row
@@ -89,6 +91,22 @@ def changed_fields(row: PodRow, request: EditRequest, draft: Draft, env: Mapping
         "jupyter": draft.jupyter != row.jupyter,
     }
     return [field for field, differs in changed.items() if differs]
+
+
+def changed_limits(row: PodRow, draft: Draft) -> list[str]:
+    """Return the limits of time that an edit changes; they need no new incarnation."""
+    changed = {
+        "stop_after_seconds": draft.limits.stop_after_seconds != row.stop_after_seconds,
+        "idle_stop_after_seconds": draft.limits.idle_stop_after_seconds != row.idle_stop_after_seconds,
+    }
+    return [field for field, differs in changed.items() if differs]
+
+
+def apply_limits(row: PodRow, draft: Draft) -> None:
+    """Write the limits of time into the row; they hold at once."""
+    row.stop_after_seconds = draft.limits.stop_after_seconds
+    row.idle_stop_after_seconds = draft.limits.idle_stop_after_seconds
+    row.generation += 1
 
 
 def apply_edit(row: PodRow, request: EditRequest, draft: Draft, sealing: Sealing, *, volume: VolumeRow | None) -> None:

@@ -1,0 +1,55 @@
+"""The SQL of usage. Written by reconcile.limits in one transaction a minute for all pods, read by the API."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from neuropod.db.engine import ReadSession, Session
+from neuropod.db.record import UtcDateTime
+from neuropod.pods.usage.records import UsageRow
+from neuropod.pods.usage.series import CHUNK, KEPT, Chunk
+
+_EXTEND = (
+    update(UsageRow.__table__)  # type: ignore[arg-type]
+    .where(
+        UsageRow.__table__.c.pod_id == bindparam("pod"),
+        UsageRow.__table__.c.began_at == bindparam("began", type_=UtcDateTime()),
+    )
+    .values(points=bindparam("packed"))
+)
+
+
+async def keep_chunks(session: Session, chunks: Mapping[str, Chunk]) -> None:
+    """Write the chunks as they are now; the caller marks them as stored once this is committed."""
+    new = [
+        {"pod_id": pod_id, "began_at": chunk.began_at, "points": bytes(chunk.points)}
+        for pod_id, chunk in chunks.items()
+        if not chunk.stored
+    ]
+    longer = [
+        {"pod": pod_id, "began": chunk.began_at, "packed": bytes(chunk.points)}
+        for pod_id, chunk in chunks.items()
+        if chunk.stored
+    ]
+    connection = await session.connection()
+    if new:
+        await connection.execute(insert(UsageRow), new)
+    if longer:
+        await connection.execute(_EXTEND, longer)
+
+
+async def delete_old(session: Session, *, now: datetime) -> None:
+    """Delete rows whose last point is older than what is shown."""
+    old = delete(UsageRow).where(UsageRow.began_at < now - KEPT - CHUNK)
+    await session.execute(old.execution_options(synchronize_session=False))
+
+
+async def packed_points(session: ReadSession, pod_id: str, *, since: datetime) -> Sequence[bytes]:
+    """Return a pod's rows that may hold points since then, the oldest first."""
+    query = (
+        select(UsageRow.points)
+        .where(UsageRow.pod_id == pod_id, UsageRow.began_at >= since - CHUNK)
+        .order_by(UsageRow.began_at)
+    )
+    return (await session.scalars(query)).all()
