@@ -65,6 +65,19 @@ def require_session_of_self(actor: Actor) -> UserId:
     return actor.user_id
 
 
+def require_administrator(actor: Actor, scope: Scope) -> None:
+    """Raise ForbiddenError unless administrators' rights are in force, and the scope as well."""
+    if not actor.is_admin:
+        raise ForbiddenError("this is for administrators", code="admin_needed")
+    require_scope(actor, scope)
+
+
+def require_hand(actor: Actor) -> None:
+    """Raise ForbiddenError when a key acts: rights and ways to sign in are given by people alone (SECURITY 27)."""
+    if actor.via == "key":
+        raise ForbiddenError("an API key cannot do this; sign in", code="session_needed")
+
+
 def may_pass(access: Access, *, visitor_id: UserId | None, visitor_role: Role | None, owner_id: UserId) -> bool:
     """Tell whether a visitor passes the gate of a port; `visitor_id` is None for nobody known or an inactive user."""
     if access is Access.PUBLIC:

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from neuropod.accounts import store
-from neuropod.accounts.access import ALL_BUT_PORTS, Actor, require_session_of_self
+from neuropod.accounts.access import ALL_BUT_PORTS, Actor, require_administrator, require_hand, require_session_of_self
 from neuropod.accounts.keys import Keys
 from neuropod.accounts.passwords import Passwords, password_errors
+from neuropod.accounts.people.service import People, wrong_person_name
 from neuropod.accounts.records import ApiKeyRow, SessionRow, UserRow
 from neuropod.accounts.signing_in import SignIns
+from neuropod.accounts.throttle import WINDOW
 from neuropod.db.audit import record_act
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import ApiKeyId, SessionId, UserId
 from neuropod.kit.clock import Clock
-from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError, taken
+from neuropod.kit.errors import FieldError, InvalidInputError, NotFoundError, taken
 from neuropod.kit.identifiers import new_id, user_hash
 from neuropod.kit.secrets import token_hash
 from neuropod.settings import Settings
@@ -51,6 +53,7 @@ class Accounts:
         self.passwords = passwords or Passwords()
         self.sign_ins = SignIns(settings.accounts, clock)
         self.keys = Keys(settings, clock)
+        self.people = People(clock)
 
     # Who is asking
 
@@ -114,20 +117,26 @@ class Accounts:
     async def create_user(
         self, session: Session, *, email: str, role: Role, actor: Actor, name: str | None = None
     ) -> UserRow:
-        """Make a person who signs in by a one-time link until they set a password. Administrators only."""
-        if not actor.is_admin:
-            raise ForbiddenError("only administrators make people")
+        """Make a person who signs in by a one-time link until they set a password. Administrators only.
+
+        Another administrator is made by a person, not by a key (SECURITY 27).
+        """
+        require_administrator(actor, Scope.WRITE)
+        if role is Role.ADMIN:
+            require_hand(actor)
         email = normal_email(email)
+        wrong = [] if name is None else wrong_person_name(name)
         if not EMAIL.fullmatch(email):
-            sentence = "must be an e-mail address"
-            raise InvalidInputError(f"email {sentence}", fields=[FieldError("email", "email", sentence)])
+            wrong.insert(0, FieldError("email", "email", "must be an e-mail address"))
+        if wrong:
+            raise InvalidInputError("; ".join(f"{one.field}: {one.message}" for one in wrong), fields=wrong)
         if await store.user_by_email(session, email) is not None:
             raise taken("email", email)
         user_id = UserId(new_id("usr"))
         user = UserRow(
             id=user_id,
             email=email,
-            name=name or email.partition("@")[0],
+            name=(name or email.partition("@")[0]).strip(),
             role=role,
             hash=await self._free_hash(session, user_id),
             password_hash=None,
@@ -156,7 +165,7 @@ class Accounts:
         user = await store.user_by_email(session, email)
         if user is None:
             return await self.create_user(session, email=email, role=Role.ADMIN, actor=actor)
-        user.role, user.suspended_at, user.deleted_at = Role.ADMIN, None, None
+        user.role, user.suspended_at = Role.ADMIN, None
         self._note(session, "first_administrator", user, actor=actor)
         return user
 
@@ -170,11 +179,9 @@ class Accounts:
     async def rename_oneself(self, session: Session, name: str, *, actor: Actor) -> UserRow:
         """Change one's own name."""
         user = await self._oneself(session, actor)
-        name = name.strip()
-        if not 1 <= len(name) <= 100 or not name.isprintable():
-            sentence = "a name has 1 to 100 printable characters"
-            raise InvalidInputError(sentence, fields=[FieldError("name", "name", sentence)])
-        user.name = name
+        if wrong := wrong_person_name(name):
+            raise InvalidInputError(wrong[0].message, fields=wrong)
+        user.name = name.strip()
         self._note(session, "rename_oneself", user, actor=actor)
         return user
 
@@ -218,8 +225,9 @@ class Accounts:
     # Housekeeping
 
     async def sweep(self, session: Session) -> None:
-        """Delete what ended a month ago; called by the sweeps loop."""
-        await store.delete_ended(session, before=self._clock.now() - _KEEP_ENDED)
+        """Delete what ended a month ago, and tries to sign in that count no more; called by a loop."""
+        now = self._clock.now()
+        await store.delete_ended(session, before=now - _KEEP_ENDED, tries_before=now - WINDOW)
 
     def now(self) -> datetime:
         """Return the time that these use-cases go by."""

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from neuropod.accounts import store
-from neuropod.accounts.access import Actor
+from neuropod.accounts.access import Actor, require_administrator, require_hand
 from neuropod.accounts.records import SessionRow, SignInFailureRow, SignInLinkRow, UserRow
 from neuropod.accounts.throttle import WINDOW, counted_address, wait_seconds
 from neuropod.db.audit import record_act
-from neuropod.db.engine import Session, Topic
+from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import UserId
 from neuropod.kit.clock import Clock
-from neuropod.kit.errors import ForbiddenError, NotFoundError, ThrottledError, UnauthenticatedError
+from neuropod.kit.errors import ConflictError, ThrottledError, UnauthenticatedError
 from neuropod.kit.identifiers import new_id, new_token
 from neuropod.kit.secrets import Secret, token_hash
 from neuropod.settings import AccountSettings
+from neuropod.words import Scope
 
 _FAMILIAR = timedelta(days=90)
 WRONG = "this address and password do not belong together"
@@ -104,11 +105,11 @@ class SignIns:
         return await self._new_session(session, user, browser=browser, by_link=False)
 
     async def make_link(self, session: Session, user: UserRow, *, actor: Actor) -> SignInLink:
-        """Make a one-time link for somebody; unused earlier ones end. Administrators only."""
-        if not actor.is_admin:
-            raise ForbiddenError("only administrators make sign-in links")
+        """Make a one-time link for somebody; unused earlier ones end. Administrators only, and no keys of theirs."""
+        require_administrator(actor, Scope.WRITE)
+        require_hand(actor)
         if not user.active:
-            raise NotFoundError("this person is suspended or deleted")
+            raise ConflictError(f"{user.email} is {user.status}: reinstate them first", code="user_inactive")
         now = self._clock.now()
         token = new_token()
         expires_at = now + timedelta(seconds=self._settings.sign_in_link_seconds)
@@ -121,6 +122,10 @@ class SignIns:
         )
         self._note(session, "make_sign_in_link", user, f"link/{link_id}", actor=actor)
         return SignInLink(Secret(token), user, expires_at)
+
+    async def link_waits(self, session: ReadSession, token: str) -> bool:
+        """Tell whether a link could be used now, without using it."""
+        return await store.link_waits(session, token_hash(token), now=self._clock.now())
 
     async def use_link(self, session: Session, token: str, *, browser: Browser) -> NewSession:
         """Sign in by a one-time link. Raises UnauthenticatedError when it is unknown, used or old."""

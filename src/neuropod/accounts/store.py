@@ -22,8 +22,8 @@ from neuropod.words import Role
 
 
 async def user_by_email(session: ReadSession, email: str) -> UserRow | None:
-    """Return the person with this address (lower case), deleted ones too: an address is not given twice."""
-    return await session.scalar(select(UserRow).where(UserRow.email == email))
+    """Return the person with this address (lower case) who is not deleted."""
+    return await session.scalar(select(UserRow).where(UserRow.email == email, UserRow.deleted_at.is_(None)))
 
 
 async def user_by_hash(session: ReadSession, hash_: str) -> UserRow | None:
@@ -242,12 +242,22 @@ async def open_key_requests(session: ReadSession, *, now: datetime, address: str
     return await session.scalar(query) or 0
 
 
-async def delete_ended(session: Session, *, before: datetime) -> None:
-    """Delete sessions, links, requests and tries that ended before a time."""
+async def link_waits(session: ReadSession, token_hash: str, *, now: datetime) -> bool:
+    """Tell whether there is a link that could be used: who guesses causes no write."""
+    found = await session.scalar(
+        select(SignInLinkRow.id).where(
+            SignInLinkRow.token_hash == token_hash, SignInLinkRow.used_at.is_(None), SignInLinkRow.expires_at > now
+        )
+    )
+    return found is not None
+
+
+async def delete_ended(session: Session, *, before: datetime, tries_before: datetime) -> None:
+    """Delete sessions, links and requests that ended before a time, and tries from before another."""
     await session.execute(delete(SessionRow).where((SessionRow.expires_at < before) | (SessionRow.revoked_at < before)))
     await session.execute(delete(SignInLinkRow).where(SignInLinkRow.expires_at < before))
     await session.execute(delete(KeyRequestRow).where(KeyRequestRow.expires_at < before))
-    await session.execute(delete(SignInFailureRow).where(SignInFailureRow.at < before))
+    await session.execute(delete(SignInFailureRow).where(SignInFailureRow.at < tries_before))
 
 
 async def keys_named(session: ReadSession, user_id: str, name: str) -> Sequence[ApiKeyRow]:

@@ -17,6 +17,7 @@ from neuropod.api.pages.rendering import Pages
 from neuropod.api.parts import ApiParts
 from neuropod.api.routes import (
     api_keys,
+    audit,
     events,
     gpu_types,
     key_requests,
@@ -28,11 +29,26 @@ from neuropod.api.routes import (
     session,
     system,
     templates,
+    users,
 )
 from neuropod.api.watching import SmallBodies, Watch
 from neuropod.wire.problems import Problem
 
-API_ROUTES = (session, me, api_keys, key_requests, templates, gpu_types, pods, ports, logs, events, system)
+API_ROUTES = (
+    session,
+    me,
+    users,
+    audit,
+    api_keys,
+    key_requests,
+    templates,
+    gpu_types,
+    pods,
+    ports,
+    logs,
+    events,
+    system,
+)
 PAGE_ROUTES = (sign_in, home, connect, passing)
 
 

@@ -11,6 +11,7 @@ from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
+from neuropod.pods.owners.service import Owners
 from neuropod.pods.service import Pods
 from neuropod.runtimes.contract import Runtime
 from neuropod.settings import Addresses, Settings
@@ -31,3 +32,8 @@ class ApiParts:
     clock: Clock
     box: SecretBox
     routes: RouteTable  # the gateway's, where the console looks hosts up
+
+    @property
+    def owners(self) -> Owners:
+        """The use-cases in which pods follow their owner."""
+        return Owners(self.accounts.people, self.pods)

@@ -1,7 +1,7 @@
 """A password sign-in as one step for routes and pages: count the try, verify with no session open, make the session."""
 
 from neuropod.accounts.service import SignedIn
-from neuropod.accounts.signing_in import WRONG, NewSession
+from neuropod.accounts.signing_in import LINK_GONE, WRONG, NewSession
 from neuropod.api.deps import Asking
 from neuropod.kit.errors import FieldError, InvalidInputError, NeuropodError, UnauthenticatedError
 
@@ -31,8 +31,12 @@ async def sign_in_with_password(asking: Asking, email: str, password: str) -> Ne
 
 async def sign_in_with_link(asking: Asking, token: str) -> NewSession:
     """Return a new session for a one-time link. Raises UnauthenticatedError."""
+    sign_ins = asking.parts.accounts.sign_ins
+    async with asking.reading() as reading:
+        if not await sign_ins.link_waits(reading, token):
+            raise UnauthenticatedError(LINK_GONE, code="link_gone")
     async with asking.writing() as session:
-        return await asking.parts.accounts.sign_ins.use_link(session, token, browser=asking.browser)
+        return await sign_ins.use_link(session, token, browser=asking.browser)
 
 
 async def change_password(asking: Asking, signed_in: SignedIn, new_password: str, current_password: str | None) -> None:

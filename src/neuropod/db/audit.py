@@ -1,15 +1,17 @@
 """The audit log: who did what to whose things. Written in the transaction of the act; never changed."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from neuropod.db.engine import Session
+from neuropod.db.engine import ReadSession, Session
 from neuropod.db.record import Record
 from neuropod.ids import UserId
 from neuropod.kit.identifiers import new_id
+from neuropod.kit.paging import Page, decode_cursor, page_of
 
 
 class AuditRow(Record):
@@ -52,3 +54,37 @@ def record_act(
             data=data,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ActFilters:
+    """Which acts a list shows; all that are given must hold."""
+
+    concerns: str | None = None  # a user who did it, or whose thing it was
+    actor_id: str | None = None
+    verb: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+async def acts_page(session: ReadSession, filters: ActFilters, *, cursor: str | None, limit: int) -> Page[AuditRow]:
+    """Return a page of acts, newest first."""
+    query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit + 1)
+    if filters.concerns is not None:
+        query = query.where(or_(AuditRow.owner_id == filters.concerns, AuditRow.actor_id == filters.concerns))
+    for column, value in (
+        (AuditRow.actor_id, filters.actor_id),
+        (AuditRow.verb, filters.verb),
+        (AuditRow.subject, filters.subject),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if filters.since is not None:
+        query = query.where(AuditRow.at >= filters.since)
+    if filters.before is not None:
+        query = query.where(AuditRow.at < filters.before)
+    if cursor is not None:
+        query = query.where(AuditRow.id < str(decode_cursor(cursor, 1)[0]))
+    rows = (await session.scalars(query)).all()
+    return page_of(rows, limit, lambda row: (row.id,))

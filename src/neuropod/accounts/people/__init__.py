@@ -1,0 +1,1 @@
+"""Users as administrators see them, and the sessions that they hold."""
