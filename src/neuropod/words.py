@@ -49,6 +49,7 @@ class Reason(StrEnum):
     DISK_FULL = "disk_full"  # ended because it took more disk than it has
     REJECTED = "rejected"  # the runtime cannot run this workload at all
     PREPARE_FAILED = "prepare_failed"  # what it runs on could not be built or fetched
+    GPU_LOST = "gpu_lost"  # the machine does not have its GPU any more, or it is broken
     LOST = "lost"  # it ran, and the runtime knows nothing of it any more
     SERVER_DOWN = "server_down"  # ended by `neuropod down`
     REVISION = "revision"  # replaced by a newer revision

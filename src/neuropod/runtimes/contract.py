@@ -50,13 +50,17 @@ class NotReadyError(Exception):
     """Nothing can be connected to at that port now: not running, not listening, or not this incarnation."""
 
 
+class TooManyExecutionsError(Exception):
+    """As many commands as are allowed run beside the workload's own process already."""
+
+
 class Capability(StrEnum):
     """What a runtime can do beyond the contract; declared, never guessed with isinstance."""
 
     IMAGES = "images"  # runs any container image
     RECIPES = "recipes"  # runs a template's local recipe
     TENANT_ISOLATION = "tenant_isolation"  # strangers' pods are kept apart; without it only administrators launch
-    EXEC = "exec"
+    EXEC = "exec"  # runs further commands in a workload: it is an `Exec`
     USAGE = "usage"
 
 
@@ -173,10 +177,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU that can be allocated whole."""
+    """A GPU that is allocated whole, to one workload at a time."""
 
     name: str  # the runtime's own, stable over reboots (`GPU-<uuid>`)
     model: str
+    memory_bytes: int = 0
+    trouble: str = ""  # what is wrong with it, as a clause; such a one is given to nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,3 +382,88 @@ class UsageReader(Protocol):
 def usage_reader(runtime: RuntimeReader) -> UsageReader | None:
     """Return the runtime as what tells usage; None for one that does not declare that it can."""
     return cast("UsageReader", runtime) if Capability.USAGE in runtime.capabilities else None
+
+
+class OutputStream(StrEnum):
+    """Where a command wrote to; a terminal has standard output alone."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSize:
+    """The size of a terminal, in characters."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """A command to run beside a workload's own process, as that process: same user, limits, environment, folder."""
+
+    command: tuple[str, ...]  # argv, found on the workload's PATH; no shell
+    at_most: int  # how many such commands may run in the workload at a time, this one included
+    terminal: TerminalSize | None = None  # None: pipes
+    env: Mapping[str, str] = field(default_factory=dict)  # over the workload's own
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """Some of what a command wrote, never empty."""
+
+    stream: OutputStream
+    data: bytes
+
+
+class Execution(Protocol):
+    """A command that runs in a workload. Whoever asked for it owns it and closes it.
+
+    It is bound by all that binds the workload, ends with it at the latest, and does not keep it alive. It ends with
+    the server too: when this is closed, or its server dies, it gets SIGHUP, and SIGKILL some seconds later; what it
+    has put into the background with `nohup` or the like goes on.
+    """
+
+    async def read(self) -> OutputChunk | None:
+        """Return what it wrote next; None when it has ended and all was read. One reader at a time.
+
+        What is not read stays in the kernel's small buffers, and then the command waits.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Give it input; returns once it is taken, which the command decides. BrokenPipeError: it takes no more."""
+        ...
+
+    async def end_input(self) -> None:
+        """Let it see the end of its input; in a terminal that is Ctrl-D. May be repeated."""
+        ...
+
+    def resize(self, size: TerminalSize) -> None:
+        """Change the size of its terminal; it gets SIGWINCH. Without a terminal, or after its end, nothing."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process group; after its end, nothing."""
+        ...
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended: 128 + n for a signal n, 127 and 126 as shells tell them."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go: one that still runs is ended. May be repeated."""
+        ...
+
+
+class Exec(Protocol):
+    """The ability of Capability.EXEC."""
+
+    async def exec(self, workload_id: WorkloadId, request: ExecRequest) -> Execution:
+        """Start a command in that very incarnation, whose process runs.
+
+        A command that is not there is one that ends at once with 127, and its standard error says so. Raises
+        NotReadyError, TooManyExecutionsError, RuntimeUnavailableError.
+        """
+        ...

@@ -22,6 +22,7 @@ from neuropod.runtimes.contract import (
     Workload,
     WorkloadId,
 )
+from neuropod.runtimes.local.devices import MachineGpus
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen, Reason
@@ -118,6 +119,7 @@ async def opened(
     installation: str = INSTALLATION,
     limits: LimitSettings | None = None,
     keep: bool = False,
+    gpus: MachineGpus | None = None,
     **settings: object,
 ) -> AsyncIterator[LocalRuntime]:
     """Open a runtime on a data directory; `keep` leaves its pods running, as a server that ends does."""
@@ -126,6 +128,7 @@ async def opened(
         LocalSettings(mode=mode, disk_reserve_gb=0, **settings),
         limits or LimitSettings(),
         data_dir,
+        gpus,
     )
     await runtime.open()
     try:

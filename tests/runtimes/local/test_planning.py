@@ -11,9 +11,14 @@ from neuropod.runtimes.local.devices import Gpu
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.planning import Ground, plan_of
 from neuropod.settings import LimitSettings, LocalSettings
+from neuropod.words import Reason
 from runtimes.local.pods import a_workload
 
-GROUND = Ground("root", "/data", "https://index", None, None, {}, {}, {}, {}, {"GPU-1": Gpu("GPU-1", "RTX 4090", 2)})
+GPUS = {
+    "GPU-1": Gpu("GPU-1", "RTX 4090", 2, bus_id="0000:01:00.0"),
+    "GPU-2": Gpu("GPU-2", "x", 0, trouble="it is lost"),
+}
+GROUND = Ground("root", "/data", "https://index", None, None, {}, {}, {}, {}, GPUS, ("/opt/libcuda.so.1",))
 
 
 def plan(workload) -> Plan:
@@ -44,6 +49,19 @@ def test_an_allocated_gpu_becomes_its_device_node():
 
     assert plan(workload).devices[0] == "/dev/nvidia2"
     assert plan(workload).gpus == ("GPU-1",)
+    assert plan(workload).gpu_bus_ids == ("0000:01:00.0",)
+    assert plan(workload).driver_files == ("/opt/libcuda.so.1",)
+    assert plan(a_workload("x")).driver_files == ()
+
+
+@pytest.mark.parametrize("name", ["GPU-2", "GPU-9"])
+def test_a_gpu_that_is_gone_or_broken_ends_this_run_and_not_the_pod(name: str):
+    workload = replace(a_workload("x"), resources=Resources(1, 1 << 28, 1 << 28, (name,)))
+
+    with pytest.raises(WorkloadRejectedError) as caught:
+        plan(workload)
+
+    assert caught.value.reason is Reason.GPU_LOST
 
 
 def refused() -> dict[str, object]:

@@ -3,11 +3,11 @@
 import errno
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neuropod.runtimes.local import launcher, seccomp
-from neuropod.runtimes.local.devices import device_nodes, find_gpus
 from neuropod.runtimes.local.plan import Plan, VolumePlan
 from neuropod.runtimes.local.podenv import Places, binds_of, start_of
 from neuropod.runtimes.local.probe import is_good_answer
@@ -24,7 +24,7 @@ def a_plan(**changes) -> Plan:
     return Plan(**facts | changes)
 
 
-def a_sandbox(plan: Plan) -> Sandbox:
+def a_sandbox(plan: Plan, **more: Any) -> Sandbox:
     return sandbox_of(
         plan,
         host=HostRoot((("/bin", "usr/bin"),), ("/lib64",)),
@@ -32,6 +32,7 @@ def a_sandbox(plan: Plan) -> Sandbox:
         resolv_conf="nameserver 127.0.0.53\n",
         program_files={"launcher.py": b"pass"},
         bpf=b"filter",
+        **more,
     )
 
 
@@ -93,16 +94,26 @@ def test_only_assigned_devices_are_inside():
 
     assert "--dev-bind" not in options_of(a_sandbox(without))
     options = options_of(a_sandbox(with_one))
-    assert [options[at + 1] for at, word in enumerate(options) if word == "--dev-bind"] == list(with_one.devices)
+    bound = [at for at, word in enumerate(options) if word == "--dev-bind"]
+    assert [options[at + 1] for at in bound] == list(with_one.devices)
+    assert max(bound) < next(at for at, word in enumerate(options) if options[at : at + 2] == ["--remount-ro", "/dev"])
 
 
-@pytest.mark.parametrize(("gpus", "visible"), [((), "void"), (("GPU-1", "GPU-2"), "GPU-1,GPU-2")])
-def test_the_owner_cannot_choose_which_gpus_are_visible(gpus: tuple[str, ...], visible: str):
+@pytest.mark.parametrize(
+    ("gpus", "mode", "visible", "cuda"),
+    [
+        ((), "root", "void", ""),
+        (("GPU-1", "GPU-2"), "root", "GPU-1,GPU-2", "0,1"),
+        (("GPU-2",), "none", "GPU-2", "GPU-2"),  # there it counts all of the machine's
+    ],
+)
+def test_the_owner_cannot_choose_which_gpus_are_visible(gpus: tuple[str, ...], mode: str, visible: str, cuda: str):
     places = Places(Path("/data/disk"), None, None)
+    given = {"NVIDIA_VISIBLE_DEVICES": "all", "CUDA_VISIBLE_DEVICES": "0,1,2,3", "MINE": "1"}
 
-    start = start_of(a_plan(gpus=gpus), places, {"NVIDIA_VISIBLE_DEVICES": "all", "MINE": "1"})
+    start = start_of(a_plan(gpus=gpus, mode=mode), places, given)
 
-    assert start.env["NVIDIA_VISIBLE_DEVICES"] == visible
+    assert (start.env["NVIDIA_VISIBLE_DEVICES"], start.env["CUDA_VISIBLE_DEVICES"]) == (visible, cuda)
     assert start.env["MINE"] == "1"
 
 
@@ -113,20 +124,16 @@ def test_without_isolation_words_that_name_the_volume_name_its_folder():
     assert start.cwd == "/data/volume"
 
 
-def test_gpus_and_their_nodes_come_from_the_drivers_own_files(tmp_path: Path):
-    (tmp_path / "0000:01:00.0").mkdir()
-    (tmp_path / "0000:01:00.0/information").write_text(
-        "Model: \t\t NVIDIA GeForce RTX 4090\nGPU UUID: \t GPU-5a1e\nDevice Minor: \t 3\n"
-    )
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/nvidiactl").touch()
+def test_a_pod_sees_of_the_drivers_part_of_proc_what_it_is_given():
+    files = (("/proc/driver/nvidia/version", b"590"), ("/proc/driver/nvidia/gpus/0000:01:00.0/information", b"mine"))
 
-    gpus = find_gpus(tmp_path)
+    options = options_of(a_sandbox(a_plan(), driver=files))
 
-    assert gpus["GPU-5a1e"].model == "NVIDIA GeForce RTX 4090"
-    assert device_nodes(gpus, ("GPU-5a1e",), root=tmp_path) == ("/dev/nvidia3", "/dev/nvidiactl")
-    assert device_nodes(gpus, (), root=tmp_path) == ()
-    assert find_gpus(tmp_path / "no driver") == {}
+    at = options.index("/proc/driver/nvidia")
+    shut = options.index("--remount-ro", at)
+    assert (options[at - 1], options[shut + 1]) == ("--tmpfs", "/proc/driver/nvidia")
+    assert [options[n + 2] for n in range(at, shut) if options[n] == "--file"] == [path for path, _ in files]
+    assert "/proc/driver/nvidia" not in options_of(a_sandbox(a_plan()))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ root's group (as root) or below the highest group that is delegated to this user
 import errno
 import os
 import signal
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,9 @@ from typing import Any, Literal
 
 _LIMITING = ("memory", "cpu", "pids")
 _COUNTING = "cpuacct"  # version 1 counts CPU time elsewhere
+_DEVICES = "devices"  # version 1 can also keep device files shut; there is no promise about it
+# null, zero, full, random, urandom, tty, ptmx and the terminals below it: what every sandbox has.
+_PLAIN_DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:2", "c 136:*")
 _PERIOD_MICROSECONDS = 100_000
 _PAUSE_SECONDS = 0.002
 _TOP = "neuropod"
@@ -54,6 +58,7 @@ class Limits:
     memory_bytes: int
     cpu_cores: int
     pids: int
+    devices: tuple[str, ...] = ()  # device files that may be opened besides the plain ones: GPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,11 @@ class Cgroup:
             _write(cpu / "cpu.cfs_quota_us", limits.cpu_cores * _PERIOD_MICROSECONDS)
         if (pids := self._folders.get("pids")) is not None:
             _write(pids / "pids.max", limits.pids)
+        if (devices := self._folders.get(_DEVICES)) is not None:
+            with suppress(OSError):  # a group above does not let us: nothing in the pod can make a device file anyway
+                _write(devices / "devices.deny", "a")
+                for rule in (*_PLAIN_DEVICES, *map(_device_rule, limits.devices)):
+                    _write(devices / "devices.allow", f"{rule} rw")
 
     def _write_limits_2(self, limits: Limits) -> None:
         if (memory := self._folders.get("memory")) is not None:
@@ -223,7 +233,7 @@ def _try_version_1(
 ) -> tuple[dict[str, str], dict[str, str]]:
     roots: dict[str, str] = {}
     missing: dict[str, str] = {}
-    for controller in (*_LIMITING, _COUNTING):
+    for controller in (*_LIMITING, _COUNTING, _DEVICES):
         place = next((place for kind, place, options in mounts if kind == "cgroup" and controller in options), None)
         if place is None:
             missing[controller] = f"no control group with the controller {controller} is mounted"
@@ -236,7 +246,8 @@ def _try_version_1(
             missing[controller] = f"no group can be made in {place}: {error.strerror}"
         else:
             roots[controller] = str(folder)
-    missing.pop(_COUNTING, None)
+    for name in (_COUNTING, _DEVICES):
+        missing.pop(name, None)
     return roots, missing
 
 
@@ -341,6 +352,13 @@ def uninstall(layout: CgroupLayout) -> None:
         for folder in (Path(root), Path(root).parent):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _device_rule(path: str) -> str:
+    """Return how version 1 names a device file."""
+    facts = os.stat(path)  # noqa: PTH116 - a plain call, as all of this module's
+    kind = "b" if stat.S_ISBLK(facts.st_mode) else "c"
+    return f"{kind} {os.major(facts.st_rdev)}:{os.minor(facts.st_rdev)}"
 
 
 def _write(path: Path, value: int | str) -> None:

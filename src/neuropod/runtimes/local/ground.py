@@ -13,7 +13,6 @@ from neuropod.ids import InstallationId
 from neuropod.runtimes.contract import Report
 from neuropod.runtimes.local import machine as machines
 from neuropod.runtimes.local.cgroups import CgroupLayout
-from neuropod.runtimes.local.devices import find_gpus
 from neuropod.runtimes.local.disks import DiskPlan
 from neuropod.runtimes.local.environments import host_index_url
 from neuropod.runtimes.local.environments.plan import PYPI, host_ca_bundle, without_credentials
@@ -69,7 +68,6 @@ def open_machine(installation: InstallationId, settings: LocalSettings, data_dir
         network=network.as_json(),
         disks=disks.as_json(),
         cgroups=machine.cgroups.as_json(),
-        gpus=find_gpus(),
     )
     return Opened(ground, machines.report_of(machine), network, disks, machine.cgroups)
 

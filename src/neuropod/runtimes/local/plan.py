@@ -56,6 +56,9 @@ class Plan:
     volume: VolumePlan | None = None
     devices: tuple[str, ...] = ()  # device nodes (/dev/nvidia0, …), nothing else is passed in
     gpus: tuple[str, ...] = ()  # their names (`GPU-<uuid>`), for the pod's NVIDIA_VISIBLE_DEVICES
+    gpu_bus_ids: tuple[str, ...] = ()  # what of the driver's part of /proc is theirs
+    device_root: str = "/"  # where the device nodes are taken from; only tests have another
+    driver_files: tuple[str, ...] = ()  # the driver's libraries that the pod has not anyway
     ports: tuple[int, ...] = ()
     ready_port: int | None = None  # None: ready as soon as the process runs
     ready_http: bool = True
@@ -99,7 +102,7 @@ class Plan:
         """Return the plan that `to_json` wrote; what another version added is passed over."""
         known = {each.name for each in fields(Plan)}
         fixed = {name: content for name, content in value.items() if name in known}
-        for name in ("command", "packages", "devices", "gpus", "ports"):
+        for name in ("command", "packages", "devices", "gpus", "gpu_bus_ids", "driver_files", "ports"):
             fixed[name] = tuple(fixed.get(name, ()))
         if fixed.get("volume") is not None:
             fixed["volume"] = VolumePlan(**fixed["volume"])

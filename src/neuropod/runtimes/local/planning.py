@@ -1,15 +1,16 @@
 """From a workload to a plan: pure, given what was found out about the machine. Called by `runtime`."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from neuropod.runtimes.contract import Workload, WorkloadRejectedError
 from neuropod.runtimes.local.devices import Gpu, device_nodes
 from neuropod.runtimes.local.plan import Mode, Plan, VolumePlan
 from neuropod.settings import LimitSettings, LocalSettings
-from neuropod.words import ReadyWhen
+from neuropod.words import ReadyWhen, Reason
 
 _ROOT_UID = 0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")  # what becomes part of a path of ours
@@ -29,7 +30,9 @@ class Ground:
     network: dict[str, Any]
     disks: dict[str, Any]
     cgroups: dict[str, Any]
-    gpus: Mapping[str, Gpu]
+    gpus: Mapping[str, Gpu] = field(default_factory=dict)  # as they are now
+    driver_files: tuple[str, ...] = ()
+    device_root: str = "/"
 
 
 def plan_of(
@@ -48,10 +51,7 @@ def plan_of(
         raise WorkloadRejectedError("A pod never runs as root of this machine.")
     _check_words(workload, tuple(command))
     resources = workload.resources
-    try:
-        devices = device_nodes(ground.gpus, resources.devices)
-    except KeyError as error:
-        raise WorkloadRejectedError(f"This machine has no GPU {error.args[0]}.") from error
+    gpus = _gpus(resources.devices, ground)
     volume = workload.volume
     ready = workload.readiness
     return Plan(
@@ -74,8 +74,11 @@ def plan_of(
         container_disk_bytes=resources.container_disk_bytes,
         disk_reserve_bytes=settings.disk_reserve_gb * 10**9,
         volume=None if volume is None else VolumePlan(volume.id, volume.name, volume.size_bytes, volume.path),
-        devices=devices,
+        devices=device_nodes(ground.gpus, resources.devices, root=Path(ground.device_root)),
         gpus=tuple(resources.devices),
+        gpu_bus_ids=tuple(gpu.bus_id for gpu in gpus if gpu.bus_id),
+        device_root=ground.device_root,
+        driver_files=ground.driver_files if gpus else (),
         ports=tuple(workload.ports),
         ready_port=ready.port if ready.when is ReadyWhen.PORT else None,
         ready_http=ready.http,
@@ -90,6 +93,18 @@ def plan_of(
         disks=ground.disks,
         cgroups=ground.cgroups,
     )
+
+
+def _gpus(names: Sequence[str], ground: Ground) -> Sequence[Gpu]:
+    """Return the GPUs that were given to the workload; one that is gone meanwhile is given back and another taken."""
+    found = []
+    for name in names:
+        gpu = ground.gpus.get(name)
+        if gpu is None or gpu.trouble:
+            why = "it is not on this machine any more" if gpu is None else gpu.trouble
+            raise WorkloadRejectedError(f"GPU {name} cannot be used: {why}.", reason=Reason.GPU_LOST)
+        found.append(gpu)
+    return found
 
 
 def _check_words(workload: Workload, command: tuple[str, ...]) -> None:

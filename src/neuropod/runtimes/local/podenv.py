@@ -44,8 +44,14 @@ def binds_of(plan: Plan, places: Places) -> tuple[Bind, ...]:
         binds.append(Bind(str(places.volume), plan.volume.path, writable=True))
     if plan.ca_bundle is not None and _ca_inside(plan.ca_bundle) == _CA_INSIDE:
         binds.append(Bind(plan.ca_bundle, _CA_INSIDE))
-    binds += [Bind(device, device, device=True) for device in plan.devices]
+    binds += [Bind(source, node, device=True) for source, node in zip(device_sources(plan), plan.devices, strict=True)]
+    binds += [Bind(path, path) for path in plan.driver_files]
     return tuple(binds)
+
+
+def device_sources(plan: Plan) -> tuple[str, ...]:
+    """Return where the host has the pod's device files, in the order of `plan.devices`."""
+    return tuple(f"{plan.device_root.rstrip('/')}{node}" for node in plan.devices)
 
 
 def _ca_inside(path: str) -> str:
@@ -89,12 +95,23 @@ def start_of(plan: Plan, places: Places, secrets: dict[str, str]) -> Start:
     if has_environment:
         env |= pod_environment(environment, venv, index_url=plan.pod_index_url, ca_bundle=ca_bundle, path=_PATH)
     env |= secrets
-    env["NVIDIA_VISIBLE_DEVICES"] = ",".join(plan.gpus) or "void"
+    env |= _gpu_variables(plan)
     command = plan.command
     if plan.mode == "none" and volume is not None and plan.volume is not None:
         # There is no mount there: a word that is the volume's path, or below it, means the folder itself.
         command = tuple(_moved(word, plan.volume.path, volume) for word in command)
     return Start(command, env, volume or home, (environment, venv) if has_environment else None)
+
+
+def _gpu_variables(plan: Plan) -> dict[str, str]:
+    """Return what programs read to find their GPUs.
+
+    CUDA counts the GPUs that it can open, and in a sandbox those are the pod's alone: 0, 1, …, which every framework
+    understands. Without a sandbox it counts all of the machine's, so there only the names are right.
+    """
+    named = ",".join(plan.gpus)
+    counted = named if plan.mode == "none" else ",".join(str(number) for number in range(len(plan.gpus)))
+    return {"NVIDIA_VISIBLE_DEVICES": named or "void", "CUDA_VISIBLE_DEVICES": counted}
 
 
 def _moved(word: str, old: str, new: str) -> str:

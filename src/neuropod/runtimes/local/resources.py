@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from neuropod.runtimes.local import cgroups, disks, dns, launcher, network, seccomp
+from neuropod.runtimes.local.driverfiles import proc_files
 from neuropod.runtimes.local.environments import BuildProgress, ensure, environment_plan, podvenv
 from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.plan import Plan
-from neuropod.runtimes.local.podenv import DISK_FOLDERS, Places, binds_of
+from neuropod.runtimes.local.podenv import DISK_FOLDERS, Places, binds_of, device_sources
 from neuropod.runtimes.local.sandbox import INTERPRETER, HostRoot, Sandbox, plain_of, sandbox_of
 from neuropod.runtimes.local.state import parent_of
 
@@ -75,7 +76,7 @@ class Resources:
             self._volume = disks.attach_volume(
                 where, plan.volume.id, size_bytes=plan.volume.size_bytes, uid=plan.uid, gid=plan.gid
             )
-        limits = cgroups.Limits(plan.memory_bytes, plan.cpu_cores, plan.pids_max)
+        limits = cgroups.Limits(plan.memory_bytes, plan.cpu_cores, plan.pids_max, device_sources(plan))
         self._cgroup = cgroups.create(cgroups.CgroupLayout.from_json(plan.cgroups), plan.key, limits)
         # Last of all: in user mode this process moves into a user namespace, out of which nothing of the above works.
         self._network = network.open_network(network.NetworkPlan.from_json(plan.network))
@@ -123,6 +124,7 @@ class Resources:
             binds=binds_of(self._plan, self.places),
             resolv_conf=self._network.resolv_conf,
             program_files=files,
+            driver=proc_files(self._plan.gpu_bus_ids),
             bpf=seccomp.program(),
         )
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -33,12 +34,14 @@ from neuropod.runtimes.contract import (
     WorkloadRejectedError,
 )
 from neuropod.runtimes.local import cleaning, control, log, usage
+from neuropod.runtimes.local.devices import MachineGpus, notes_on
 from neuropod.runtimes.local.following import lines_of
 from neuropod.runtimes.local.ground import Opened, open_machine
+from neuropod.runtimes.local.nvml import NvmlReader
 from neuropod.runtimes.local.owners import Owners
 from neuropod.runtimes.local.places import PodDirectories
 from neuropod.runtimes.local.plan import Plan
-from neuropod.runtimes.local.planning import plan_of
+from neuropod.runtimes.local.planning import Ground, plan_of
 from neuropod.runtimes.local.seen import seen_of
 from neuropod.runtimes.local.shims import ShimStarter, Subscription, ask, ask_for_port
 from neuropod.runtimes.local.state import State, boot_id, read_state
@@ -59,6 +62,7 @@ class LocalRuntime:
         settings: LocalSettings,
         limits: LimitSettings,
         data_dir: Path,
+        gpus: MachineGpus | None = None,
     ) -> None:
         self._installation = installation
         self._settings = settings
@@ -73,6 +77,7 @@ class LocalRuntime:
         self._subscriptions: dict[WorkloadId, Subscription] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._starter = ShimStarter()
+        self._gpus = gpus or MachineGpus(NvmlReader())
         self._closing = False
 
     @property
@@ -102,6 +107,7 @@ class LocalRuntime:
             subscription.close()
         self._subscriptions.clear()
         await asyncio.to_thread(self._starter.close)
+        await asyncio.to_thread(self._gpus.close)
         standing = any(self._directories.incarnations(pod) for pod in self._directories.pods())
         if self._opened is not None and not standing:
             # Nobody is left to be filtered and limited, nor in the middle of his start.
@@ -175,13 +181,26 @@ class LocalRuntime:
 
     async def capacity(self) -> Capacity:
         opened = self._required()
-        disk_bytes = await asyncio.to_thread(cleaning.disk_capacity_bytes, opened)
+        disk_bytes, devices = await asyncio.to_thread(self._disk_and_devices, opened)
         return Capacity(
             cpu_cores=self._settings.cpu_cores or 4 * (os.cpu_count() or 1),
             memory_bytes=(self._settings.memory_gb or max(1, _machine_memory_bytes() // 10**9 - 1)) * 10**9,
             disk_bytes=disk_bytes,
-            devices=tuple(Device(gpu.name, gpu.model) for gpu in opened.ground.gpus.values()),
+            devices=devices,
         )
+
+    def _disk_and_devices(self, opened: Opened) -> tuple[int, tuple[Device, ...]]:
+        gpus = self._gpus.read(opened.ground.mode).gpus
+        devices = tuple(Device(gpu.name, gpu.model, gpu.memory_bytes, gpu.trouble) for gpu in gpus)
+        return cleaning.disk_capacity_bytes(opened), devices
+
+    def _ground_for(self, workload: Workload) -> Ground:
+        """Return what plans share, with the GPUs as they are now where the workload has some."""
+        ground = self._required().ground
+        if not workload.resources.devices:
+            return ground
+        gpus = {gpu.name: gpu for gpu in self._gpus.read(ground.mode).gpus}
+        return replace(ground, gpus=gpus, device_root=str(self._gpus.root), driver_files=self._gpus.driver_files())
 
     async def usage(self, workload_ids: Sequence[WorkloadId]) -> Mapping[WorkloadId, Usage]:
         return await self._in_thread(partial(self._usage, workload_ids))
@@ -194,11 +213,13 @@ class LocalRuntime:
                 state = read_state(directory)
                 states[directory] = state if state is not None and self._is_ours(state) else None
         running = usage.running_of(states, this_boot=self._boot_id)
-        measured = usage.measure(running, usage.no_gpus)
+        measured = usage.measure(running, self._gpus.use_of)
         return {self._workload_id(state.pod, state.incarnation): used for state, used in measured}
 
     async def report(self) -> Report:
-        return self._required().report
+        opened = self._required()
+        told = notes_on(await asyncio.to_thread(self._gpus.read, opened.ground.mode))
+        return replace(opened.report, notes=(*opened.report.notes, *told))
 
     def _required(self) -> Opened:
         if self._opened is None:
@@ -264,7 +285,12 @@ class LocalRuntime:
         as_root = opened.ground.mode == "root"
         uid = self._owners.uid_of(workload.owner) if as_root else os.getuid()
         plan = plan_of(
-            workload, opened.ground, self._settings, self._limits, uid=uid, gid=uid if as_root else os.getgid()
+            workload,
+            self._ground_for(workload),
+            self._settings,
+            self._limits,
+            uid=uid,
+            gid=uid if as_root else os.getgid(),
         )
         self._directories.place(plan)
         for old in log.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):

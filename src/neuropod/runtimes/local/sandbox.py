@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from neuropod.runtimes.local.driverfiles import PROC
 from neuropod.runtimes.local.plan import Plan
 
 LAUNCHER_PATH = "/run/neuropod/launcher.py"
@@ -126,11 +127,13 @@ def sandbox_of(
     binds: tuple[Bind, ...],
     resolv_conf: str,
     program_files: dict[str, bytes],
+    driver: tuple[tuple[str, bytes], ...] | None = None,
     bpf: bytes,
 ) -> Sandbox:
     """Return the sandbox of a pod in mode `root` or `user`.
 
-    `program_files` are what the launcher consists of, by file name; `binds` the pod's disks, environment and devices.
+    `program_files` are what the launcher consists of, by file name; `binds` the pod's disks, environment and devices;
+    `driver` what it sees of NVIDIA's part of /proc (`driverfiles.proc_files`).
     """
     uid, gid = (plan.uid, plan.gid) if plan.mode == "root" else (USER_MODE_UID, USER_MODE_UID)
     arguments = _Arguments()
@@ -139,11 +142,13 @@ def sandbox_of(
     for name in host.etc:
         arguments.bind(Bind(f"/etc/{name}", f"/etc/{name}"))
     _etc(arguments, plan, uid, gid, resolv_conf)
-    _kernel_files(arguments, plan, host)
+    _kernel_files(arguments, plan, host, [bind for bind in binds if bind.device])
+    _driver(arguments, driver)
     for name, content in program_files.items():
         arguments.file(f"/run/neuropod/{name}", content)
     for bind in binds:
-        arguments.bind(bind)
+        if not bind.device:
+            arguments.bind(bind)
     arguments.add("--remount-ro", "/", "--seccomp", arguments.data(bpf))
     options = b"".join(option.encode() + b"\0" for option in arguments.options)
     argv = [*plan.tools["bwrap"], "--args", arguments.data(options), "--"]
@@ -189,8 +194,10 @@ def _etc(arguments: _Arguments, plan: Plan, uid: int, gid: int, resolv_conf: str
     arguments.file("/etc/nsswitch.conf", _NSSWITCH)
 
 
-def _kernel_files(arguments: _Arguments, plan: Plan, host: HostRoot) -> None:
+def _kernel_files(arguments: _Arguments, plan: Plan, host: HostRoot, devices: list[Bind]) -> None:
     arguments.add("--proc", "/proc", "--dev", "/dev")
+    for device in devices:  # before /dev is closed
+        arguments.bind(device)
     # Shared memory is memory: half of the pod's. The rest of /dev, which in user mode the pod owns, is closed.
     half = str(max(1 << 20, plan.memory_bytes // 2))
     arguments.add("--perms", "1777", "--size", half, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
@@ -200,6 +207,19 @@ def _kernel_files(arguments: _Arguments, plan: Plan, host: HostRoot) -> None:
         arguments.directory(path)
     for path in ("/sys/devices/system/cpu", "/sys/devices/system/node"):
         arguments.add("--ro-bind-try", path, path)
+
+
+def _driver(arguments: _Arguments, driver: tuple[tuple[str, bytes], ...] | None) -> None:
+    """Put the pod's part over the driver's own, which names all GPUs of the machine."""
+    if driver is None:
+        return
+    arguments.add("--perms", "0755", "--size", str(1 << 20), "--tmpfs", PROC)
+    for path, content in driver:
+        for parent in reversed(PurePosixPath(path).parents):
+            if str(parent).startswith(f"{PROC}/"):
+                arguments.directory(str(parent))
+        arguments.file(path, content)
+    arguments.add("--remount-ro", PROC)
 
 
 def host_name(plan: Plan) -> str:
