@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "0e6e420ca911"
+revision = "e7c97c486d36"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("cpu_cores", sa.Integer(), nullable=False),
         sa.Column("memory_gb", sa.Integer(), nullable=False),
         sa.Column("gpus", sa.Integer(), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("model_pattern", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_gpu_types")),
     )
@@ -317,6 +318,7 @@ def upgrade() -> None:
         sa.Column("container_disk_gb", sa.Integer(), nullable=False),
         sa.Column("volume_id", sa.String(), nullable=True),
         sa.Column("price_micros_per_hour", sa.BigInteger(), nullable=False),
+        sa.Column("disk_micros_per_hour", sa.BigInteger(), nullable=False),
         sa.Column("stop_after_seconds", sa.Integer(), nullable=True),
         sa.Column("idle_stop_after_seconds", sa.Integer(), nullable=True),
         sa.Column("jupyter", sa.String(), nullable=False),
@@ -381,6 +383,7 @@ def upgrade() -> None:
         sa.Column("stop_sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stop_reason", sa.String(), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("device_trouble", sa.String(), nullable=False),
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("jupyter_token_sealed", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(["pod_id"], ["pods.id"], name=op.f("fk_incarnations_pod_id_pods")),
@@ -407,6 +410,7 @@ def upgrade() -> None:
         sa.Column("incarnation_id", sa.String(), nullable=False),
         sa.Column("runtime_id", sa.String(), nullable=False),
         sa.Column("device", sa.String(), nullable=True),
+        sa.Column("gpu_type", sa.String(), nullable=True),
         sa.Column("cpu_cores", sa.Integer(), nullable=False),
         sa.Column("memory_bytes", sa.BigInteger(), nullable=False),
         sa.Column("disk_bytes", sa.BigInteger(), nullable=False),
