@@ -7,6 +7,7 @@ A request is one line of JSON, `{"op": …}`:
     connect    {"port": n} → one line, `{"ok": true}` with the connected socket (SCM_RIGHTS) or {"error": …, "kind": …}
     stop       {"reason": …} → {"ok": true}
     kill       {"reason": …} → {"ok": true}
+    exec       a command beside the pod's own process; the conversation is told in `execs`
     leave      the log is not wanted any more → no answer; the shim of an ended workload ends at once
 
 The socket is reached through /proc/self/fd, since a Unix address holds 107 bytes and a data directory may be deep. It

@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import signal
+import struct
 import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -14,7 +15,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_SET_SECCOMP = 22
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+_SECCOMP_MODE_FILTER = 2
+_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219}
 PIDFD_SIGNAL_PROCESS_GROUP = 4  # Linux 6.9
@@ -76,7 +84,46 @@ def signal_group(pidfd: int, pid: int, number: int) -> bool:
     return True
 
 
+def drop_bounding_capabilities() -> None:
+    """Let nothing that this process becomes have a capability: empty the bounding and the ambient set."""
+    number = 0
+    while _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) == 0:
+        number += 1
+    if number == 0:
+        _check(-1)
+    prctl(PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
+
+
+def clear_capabilities() -> None:
+    """Give up the capabilities that this process has."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, bytes(24)))
+
+
+def load_filter(program: bytes) -> None:
+    """Load a seccomp filter (an array of struct sock_filter), for good; needs no_new_privs or a capability."""
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: an unsigned short, then, aligned, a pointer.
+    head = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    fprog = ctypes.create_string_buffer(head, len(head))
+    _check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), fprog, 0, 0))
+
+
+def blank_arguments() -> None:
+    """Overwrite this process's own argument list, which every process that sees it in /proc may read."""
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - in the child of a fork, with as little as can be
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if start and end > start:
+        ctypes.memset(start, 0, end - start)
+
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -92,7 +139,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace that `fd` names."""
+    """Enter the namespace that `fd` names, or those kinds of the process that it holds (a pidfd, Linux 5.8)."""
     _check(_libc.setns(fd, kind))
 
 

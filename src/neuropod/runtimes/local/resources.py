@@ -18,11 +18,12 @@ from typing import Any
 
 from neuropod.runtimes.local import cgroups, disks, dns, launcher, network, seccomp
 from neuropod.runtimes.local.driverfiles import proc_files
+from neuropod.runtimes.local.entering import Entrance
 from neuropod.runtimes.local.environments import BuildProgress, ensure, environment_plan, podvenv
 from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.podenv import DISK_FOLDERS, Places, binds_of, device_sources
-from neuropod.runtimes.local.sandbox import INTERPRETER, HostRoot, Sandbox, plain_of, sandbox_of
+from neuropod.runtimes.local.sandbox import INTERPRETER, LAUNCHER_PATH, HostRoot, Sandbox, plain_of, sandbox_of
 from neuropod.runtimes.local.state import parent_of
 
 _EMPTY_SECONDS = 10.0
@@ -126,6 +127,19 @@ class Resources:
             program_files=files,
             driver=proc_files(self._plan.gpu_bus_ids),
             bpf=seccomp.program(),
+        )
+
+    def entrance(self, main: int) -> Entrance:
+        """Return how another process comes beside the pod's own one, which `main` (a pidfd) holds."""
+        plan, isolated = self._plan, self._plan.mode != "none"
+        return Entrance(
+            isolated=isolated,
+            user_namespace=plan.mode == "user",
+            uid=plan.uid,
+            gid=plan.gid,
+            main=main,
+            launcher=LAUNCHER_PATH if isolated else launcher.__file__,
+            bpf=seccomp.program() if isolated else b"",
         )
 
     def inside(self) -> AbstractContextManager[None]:

@@ -21,6 +21,8 @@ from neuropod.runtimes.contract import (
     Capacity,
     Connection,
     Device,
+    ExecRequest,
+    Execution,
     LogLine,
     LogQuery,
     NotReadyError,
@@ -33,7 +35,7 @@ from neuropod.runtimes.contract import (
     WorkloadId,
     WorkloadRejectedError,
 )
-from neuropod.runtimes.local import cleaning, control, log, usage
+from neuropod.runtimes.local import cleaning, control, executing, log, usage
 from neuropod.runtimes.local.devices import MachineGpus, notes_on
 from neuropod.runtimes.local.following import lines_of
 from neuropod.runtimes.local.ground import Opened, open_machine
@@ -87,7 +89,7 @@ class LocalRuntime:
     @property
     def capabilities(self) -> frozenset[Capability]:
         isolates = self._opened is not None and self._opened.ground.mode != "none"
-        here = {Capability.RECIPES, Capability.USAGE}
+        here = {Capability.RECIPES, Capability.EXEC, Capability.USAGE}
         return frozenset(here | ({Capability.TENANT_ISOLATION} if isolates else set()))
 
     # ---- opening and closing
@@ -377,11 +379,7 @@ class LocalRuntime:
             self._directories.drop_logs(pod)
 
     async def connect(self, workload_id: WorkloadId, port: int) -> Connection:
-        directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
-        # One that is subscribed to is ours; the look at the files is for others, since this is the way of every stream.
-        known = workload_id in self._subscriptions
-        if not directory.is_dir() or (not known and self._is_of_others(workload_id.pod)):
-            raise NotReadyError("it does not run")
+        directory = self._reachable(workload_id)
         connection = await ask_for_port(directory, port)
 
         async def attach(protocol: asyncio.BaseProtocol) -> asyncio.Transport:
@@ -389,6 +387,18 @@ class LocalRuntime:
             return transport
 
         return Connection(attach)
+
+    def _reachable(self, workload_id: WorkloadId) -> Path:
+        """Return the state directory of an incarnation of ours; NotReadyError when there is none."""
+        directory = self._directories.state_dir(workload_id.pod, workload_id.incarnation)
+        # One that is subscribed to is ours; the look at the files is for others, since this is the way of every stream.
+        known = workload_id in self._subscriptions
+        if not directory.is_dir() or (not known and self._is_of_others(workload_id.pod)):
+            raise NotReadyError("it does not run")
+        return directory
+
+    async def exec(self, workload_id: WorkloadId, request: ExecRequest) -> Execution:
+        return await executing.start(self._reachable(workload_id), request)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:

@@ -30,12 +30,13 @@ from typing import Any
 from neuropod.runtimes.local import linux, spawn
 from neuropod.runtimes.local.control import ControlServer, Request, answer
 from neuropod.runtimes.local.environments import PrepareFailedError
+from neuropod.runtimes.local.execs import Doors, Execs
 from neuropod.runtimes.local.incoming import open_port
 from neuropod.runtimes.local.log import LogWriter, trim
 from neuropod.runtimes.local.loop import Loop, Timer
 from neuropod.runtimes.local.output import Output
 from neuropod.runtimes.local.plan import Plan
-from neuropod.runtimes.local.podenv import start_of
+from neuropod.runtimes.local.podenv import Start, start_of
 from neuropod.runtimes.local.probe import Probe
 from neuropod.runtimes.local.resources import NotPreparedError, Resources, prepare_environment
 from neuropod.runtimes.local.state import ProcessId, State, boot_id, write_state
@@ -62,6 +63,8 @@ class Shim:
         self._started: spawn.Started | None = None
         self._hello: spawn.Hello | None = None
         self._outcome_due = False  # the order was given, and what became of it was not heard yet
+        self._started_as: Start | None = None  # how commands beside it are started too
+        self._execs = Execs(self._loop, self._doors)
         self._output: Output | None = None
         self._probe: Probe | None = None
         self._timers: list[Timer] = []
@@ -153,7 +156,7 @@ class Shim:
             self._kill_all()
             return
         self._resources.hold_namespace(started.pid)
-        start = start_of(self.plan, self._resources.places, self._secrets)
+        self._started_as = start = start_of(self.plan, self._resources.places, self._secrets)
         venv = None if start.venv is None else (self._resources.podvenv_module, *start.venv)
         spawn.give_order(started.channel, command=start.command, env=start.env, cwd=start.cwd, venv=venv)
         self._secrets = {}
@@ -229,6 +232,8 @@ class Shim:
         match request["op"]:
             case "connect":
                 open_port(self._loop, self._resources.inside, self._runs, int(request["port"]), connection)
+            case "exec":
+                self._execs.requested(request, connection)
             case "stop":
                 self._stop(str(request["reason"]))
                 answer(connection, {"ok": True})
@@ -244,6 +249,12 @@ class Shim:
     @property
     def _runs(self) -> bool:
         return self._hello is not None and self._state.phase != "exited"
+
+    def _doors(self) -> Doors | None:
+        hello, start = self._hello, self._started_as
+        if hello is None or start is None or self._state.started_at is None or self._state.phase == "exited":
+            return None
+        return Doors(self._resources.entrance(hello.pidfd), start, self._resources.enter_cgroup)
 
     def _stop(self, reason: str) -> None:
         if self._state.phase in {"stopping", "exited"}:
@@ -298,6 +309,7 @@ class Shim:
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
         self._cancel_workers()  # they are descendants too
+        self._execs.end()
         self._resources.kill()
         self._resources.wait_until_empty()
         if self._end_reason is not None:

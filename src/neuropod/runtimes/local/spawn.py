@@ -77,28 +77,38 @@ def _become(sandbox: Sandbox, places: dict[int, int], parent: int, enter_cgroup:
     try:
         linux.die_with_parent(parent)
         enter_cgroup(os.getpid())
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.umask(0o022)
-        os.chdir("/")
-        # First out of the way of the places, then into them: a place may be the number of another one's source.
-        above = max(places) + 1
-        moved = {place: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for place, fd in places.items()}
-        for place, fd in moved.items():
-            os.dup2(fd, place, inheritable=True)
+        be_like_a_pod()
+        move(places)
         os.execve(sandbox.argv[0], sandbox.argv, {})  # noqa: S606 - a list, and no shell is wanted
     except BaseException as error:  # noqa: BLE001 - a forked child must never return into the shim's loop
         with suppress(OSError):
             os.write(places[2], f"neuropod: the sandbox cannot be started: {error}\n".encode())
     finally:
         os._exit(125)
+
+
+def be_like_a_pod() -> None:
+    """Give this process, which is about to become one of a pod, what it shall not have from the shim."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    os.chdir("/")
+
+
+def move(places: dict[int, int]) -> None:
+    """Let descriptors stand in their places, from where whatever is executed inherits them."""
+    # First out of the way of the places, then into them: a place may be the number of another one's source.
+    above = max(places) + 1
+    moved = {place: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for place, fd in places.items()}
+    for place, fd in moved.items():
+        os.dup2(fd, place, inheritable=True)
 
 
 @dataclass(frozen=True, slots=True)
