@@ -27,7 +27,7 @@ from neuropod.gateway.passes import CookieNames
 from neuropod.gateway.proxy import Parts
 from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
-from neuropod.ids import InstallationId, RuntimeId
+from neuropod.ids import InstallationId, PodId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import Connection
 from neuropod.settings import Addresses, Settings
@@ -59,7 +59,13 @@ class Gateway:
         self.table = RouteTable()
         self.gate = Gate(doorkeeper, clock, remember_seconds=group.decision_cache_seconds)
         self.connectors = Connectors(installation, runtimes, connect_timeout_seconds=group.connect_timeout_seconds)
-        self.streams = OpenStreams(self.gate, self.table, clock, idle_seconds=group.idle_stream_seconds)
+        self.streams = OpenStreams(
+            self.gate,
+            self.table,
+            clock,
+            idle_seconds=group.idle_stream_seconds,
+            quiet_seconds=settings.limits.quiet_stream_seconds,
+        )
         self.table.listen(self.connectors.follow)
         self.streams.on_look(self.connectors.look)
         told = trustworthy(addresses)
@@ -88,6 +94,10 @@ class Gateway:
     async def run(self) -> None:
         """Watch the open streams; never returns."""
         await self.streams.run(asyncio.get_running_loop().time)
+
+    def take_used(self) -> set[PodId]:
+        """Return the pods that were used through this gateway since this was asked last."""
+        return self.streams.take_used(asyncio.get_running_loop().time())
 
     def protocol(self, **given: Any) -> asyncio.Protocol:
         """Make the protocol of a new connection, for uvicorn."""

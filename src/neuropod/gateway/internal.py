@@ -7,6 +7,7 @@ reachable by any other way. `remote.py` is the other end.
 - `GET /internal/routes`: a stream of JSON lines: `{"set": […], "gone": […]}` first for all routes, then for each change
   (an empty one says that rights may have changed), `{"loaded": true}` once the snapshot is complete, `{}` now and then.
 - `POST /internal/gate`: the doorkeeper's questions, as JSON.
+- `POST /internal/traffic`: `{"pods": […]}`, which pods were used through that gateway a moment ago.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from neuropod.gateway.gate import Credential, Doorkeeper, Known
 from neuropod.gateway.routes import Change, Route
 from neuropod.gateway.table import RouteTable
-from neuropod.ids import InstallationId
+from neuropod.gateway.traffic import Traffic
+from neuropod.ids import InstallationId, PodId
 from neuropod.settings import Addresses
 
 BEAT_SECONDS = 5.0
@@ -34,12 +36,18 @@ class InternalApp:
     """The app; `server.sock` alone may serve it. Answers 404 for what is not its own."""
 
     def __init__(
-        self, installation: InstallationId, addresses: Addresses, table: RouteTable, doorkeeper: Doorkeeper
+        self,
+        installation: InstallationId,
+        addresses: Addresses,
+        table: RouteTable,
+        doorkeeper: Doorkeeper,
+        traffic: Traffic | None = None,
     ) -> None:
         self._installation = installation
         self._addresses = addresses
         self._table = table
         self._doorkeeper = doorkeeper
+        self._traffic = traffic  # None: nobody here asks which pods are used
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
@@ -51,7 +59,9 @@ class InternalApp:
             case "GET", "/internal/routes":
                 await self._stream(receive, send)
             case "POST", "/internal/gate":
-                await self._gate(receive, send)
+                await self._answer_question(receive, send, self._ask)
+            case "POST", "/internal/traffic":
+                await self._answer_question(receive, send, self._learn_traffic)
             case _:
                 await _answer(send, 404, {"detail": "not found"})
 
@@ -72,7 +82,9 @@ class InternalApp:
             follower.end()
             gone.cancel()
 
-    async def _gate(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _answer_question(
+        self, receive: ASGIReceiveCallable, send: ASGISendCallable, ask: Callable[[Json], Awaitable[Json]]
+    ) -> None:
         body = b""
         more = True
         while more:
@@ -82,9 +94,9 @@ class InternalApp:
             body += message["body"]
             more = message["more_body"]
         try:
-            answer = await self._ask(json.loads(body))
+            answer = await ask(json.loads(body))
         except (ValueError, KeyError, TypeError) as error:
-            await _answer(send, 400, {"detail": f"not a question to the gate: {error!r}"})
+            await _answer(send, 400, {"detail": f"this is not what is asked here: {error!r}"})
             return
         await _answer(send, 200, answer)
 
@@ -104,6 +116,12 @@ class InternalApp:
                 return {"entry": None if entry is None else {"target": entry.target, "set_cookies": entry.set_cookies}}
             case op:
                 raise ValueError(f"unknown op {op!r}")
+
+    async def _learn_traffic(self, told: Json) -> Json:
+        pods = [PodId(str(pod_id)) for pod_id in told["pods"]]
+        if self._traffic is not None:
+            self._traffic.used(pods)
+        return {}
 
 
 def known_to_json(known: Known) -> Json:

@@ -125,6 +125,11 @@ class Exchange:
         self._port = 0
 
     @property
+    def said_at(self) -> float:
+        """When something was sent or received last."""
+        return self.moved_at
+
+    @property
     def body_done(self) -> bool:
         """The whole request has been read."""
         return self._body_done

@@ -5,6 +5,7 @@ the server is away the table stays as it was, so open streams and known passes g
 again, from a new snapshot, as soon as the server is back.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Entry,
 from neuropod.gateway.internal import BEAT_SECONDS, read_line
 from neuropod.gateway.routes import Route
 from neuropod.gateway.table import RouteTable
-from neuropod.ids import ApiKeyId, InstallationId, SessionId, UserId
+from neuropod.ids import ApiKeyId, InstallationId, PodId, SessionId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.settings import Addresses
 from neuropod.words import Role
@@ -49,6 +50,10 @@ class ServerSocket:
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Ask the doorkeeper of the server. Raises DoorkeeperUnavailableError."""
         return await self._answer(self._client.build_request("POST", "/internal/gate", json=question))
+
+    async def tell_traffic(self, pods: Iterable[PodId]) -> None:
+        """Tell the server which pods were used. Raises DoorkeeperUnavailableError."""
+        await self._answer(self._client.build_request("POST", "/internal/traffic", json={"pods": sorted(pods)}))
 
     async def _answer(self, request: httpx.Request) -> dict[str, Any]:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from neuropod.gateway.gate import Credential
 
 _HIGH_WATER = 512 * 1024
+_KEEP_ALIVE_BYTES = 64  # pings and pongs come alone and are smaller; what people and kernels say is mostly larger
 
 
 class Splice:
@@ -26,7 +27,7 @@ class Splice:
         self.host = host
         self.credential = credential
         self.admitted = admitted
-        self.moved_at = loop.time()
+        self.moved_at = self.said_at = loop.time()
         self._loop = loop
         self._on_end = on_end
         self._ended = False
@@ -69,7 +70,10 @@ class _Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._send(data)
-        self._splice.moved_at = self._time()
+        splice = self._splice
+        splice.moved_at = now = self._time()
+        if len(data) > _KEEP_ALIVE_BYTES:
+            splice.said_at = now
 
     def eof_received(self) -> bool:
         return False  # closes this side, and with it the other

@@ -14,6 +14,7 @@ from neuropod.accounts.visitors import Visitor
 from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Gate, opens
 from neuropod.gateway.routes import Change
 from neuropod.gateway.table import RouteTable
+from neuropod.ids import PodId
 from neuropod.kit.clock import Clock
 from neuropod.kit.wakeups import Wakeup
 
@@ -28,6 +29,11 @@ class OpenStream(Protocol):
     admitted: bool
     moved_at: float  # when something was sent or received last
 
+    @property
+    def said_at(self) -> float:
+        """When something was sent or received last, keep-alives aside."""
+        ...
+
     def cut(self) -> None:
         """End it now, on both sides."""
         ...
@@ -36,11 +42,16 @@ class OpenStream(Protocol):
 class OpenStreams:
     """The registry; `run` is its loop."""
 
-    def __init__(self, gate: Gate, table: RouteTable, clock: Clock, *, idle_seconds: float) -> None:
+    def __init__(
+        self, gate: Gate, table: RouteTable, clock: Clock, *, idle_seconds: float, quiet_seconds: float
+    ) -> None:
         self._gate = gate
         self._table = table
         self._clock = clock
         self._idle_seconds = idle_seconds
+        self._quiet_seconds = quiet_seconds
+        self._used: set[PodId] = set()
+        self.note_use = self._used.add  # of a pod, by somebody who was let in; called for every request
         self._streams: set[OpenStream] = set()
         self._wakeup = Wakeup()
         self._on_look: list[Callable[[float], None]] = []
@@ -74,6 +85,20 @@ class OpenStreams:
         """Cut what nothing has moved on for too long."""
         for stream in [s for s in self._streams if now - s.moved_at > self._idle_seconds]:
             self._cut(stream)
+
+    def take_used(self, now: float) -> set[PodId]:
+        """Return the pods that were used since this was asked last, or have a stream that is not quiet for too long.
+
+        `now` is of the event loop's clock.
+        """
+        used = set(self._used)
+        self._used.clear()
+        for stream in self._streams:
+            if stream.admitted and now - stream.said_at < self._quiet_seconds:
+                route = self._table.get(stream.host)
+                if route is not None:
+                    used.add(route.pod_id)
+        return used
 
     async def cut_revoked(self) -> None:
         """Cut every admitted stream whose visitor may not pass to its route now."""

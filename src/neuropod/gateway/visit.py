@@ -138,6 +138,7 @@ class Visit(Exchange):
 
     def _admit(self, route: Route) -> None:
         self.admitted = True
+        self._parts.streams.note_use(route.pod_id)
         self._private = route.access is not Access.PUBLIC
         if route.incarnation is None:
             self.refuse(pages.status_page(route))

@@ -9,6 +9,7 @@ from typing import Any
 
 from neuropod.gateway.app import Gateway, serving_config
 from neuropod.gateway.remote import RemoteDoorkeeper, ServerSocket, SocketFeed
+from neuropod.gateway.traffic import TrafficReport
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.server.installation import opened_runtimes, socket_path
@@ -44,6 +45,7 @@ async def serve_gateway(settings: Settings, *, host: str, port: int, clock: Cloc
         await stack.enter_async_context(signals(told_to_end))
         tasks.start(SocketFeed(gateway.table, server, clock).run(), name="route feed")
         tasks.start(gateway.run(), name="open streams")
+        tasks.start(TrafficReport(gateway.take_used, server, clock).run(), name="traffic report")
         public = Listener(serving_config(_nothing_else, gateway, settings))
         serving = asyncio.create_task(public.serve(sockets=[listener]))
         waits = [asyncio.create_task(told_to_end.wait()), asyncio.create_task(failures.wait())]
