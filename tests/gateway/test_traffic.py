@@ -100,7 +100,7 @@ async def test_an_open_websocket_uses_the_pod_until_it_was_quiet_for_too_long_th
             await (await socket.ping())
             assert streams.take_used(now + 3650) == set()
 
-            await socket.send("x" * 100)
+            await socket.send(secrets.token_hex(100))  # which compression leaves larger than a ping
             await socket.recv()
             said = asyncio.get_running_loop().time()
             assert said - now >= 0.05
