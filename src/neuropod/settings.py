@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from neuropod.kit.money import Micros, price_of_text
+
 Seconds = Annotated[float, Field(gt=0)]
 LimitSeconds = Annotated[int, Field(ge=60, le=366 * 24 * 3600)]  # of pods' lives: what the API takes too
 
@@ -130,6 +132,9 @@ class LimitSettings(Group):
     api_keys_per_user: Annotated[int, Field(gt=0)] = 50
     """API keys that a user may have. Default 50."""
 
+    execs_per_pod: Annotated[int, Field(gt=0)] = 20
+    """Commands and terminals that may run in a pod at a time beside its own process. Default 20."""
+
     log_bytes: Annotated[int, Field(ge=4096)] = 1024 * 1024
     """Bytes of log kept of each ended incarnation. Default 1 MiB."""
 
@@ -185,6 +190,25 @@ class AccountSettings(Group):
 
     password_min_length: Annotated[int, Field(ge=8)] = 10
     """Characters a password needs at least. Default 10."""
+
+
+class PriceSettings(Group):
+    """What disks cost; what a GPU type costs stands in the catalogue, which administrators edit."""
+
+    disk_gb_hour: str = "0.01"
+    """What a GB of disk costs an hour, in the installation's currency, as decimal text. Default 0.01. A pod pays for
+    its container disk while it runs, a volume is paid for while it exists."""
+
+    @field_validator("disk_gb_hour")
+    @classmethod
+    def _is_an_amount(cls, text: str) -> str:
+        price_of_text(text)
+        return text
+
+    @property
+    def disk_micros_per_gb_hour(self) -> Micros:
+        """The price as what one calculates with."""
+        return price_of_text(self.disk_gb_hour)
 
 
 class Settings(BaseSettings):
@@ -263,6 +287,9 @@ class Settings(BaseSettings):
 
     limits: LimitSettings = LimitSettings()
     """Limits per user."""
+
+    prices: PriceSettings = PriceSettings()
+    """Prices."""
 
     accounts: AccountSettings = AccountSettings()
     """Signing in."""

@@ -17,6 +17,11 @@ def price_of(unit_price: Micros, count: int) -> Micros:
     return Micros(unit_price * count)
 
 
+def disk_price(price_micros_per_gb_hour: Micros, size_gb: int) -> Micros:
+    """Return the hour's price of a disk."""
+    return Micros(price_micros_per_gb_hour * size_gb)
+
+
 def cost(price_micros_per_hour: Micros, duration: timedelta) -> Micros:
     """Return what `duration` costs at an hour's price; a negative time (a clock that was set back) costs nothing."""
     microseconds = max(duration // _MICROSECOND, 0)

@@ -1,5 +1,7 @@
 """The rows of the catalogue."""
 
+from datetime import datetime
+
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.record import Record
@@ -19,4 +21,5 @@ class GpuTypeRow(Record):
     cpu_cores: Mapped[int]
     memory_gb: Mapped[int]  # 10^9 bytes
     gpus: Mapped[int]  # per unit of the type; 0 for `cpu`
+    deleted_at: Mapped[datetime | None] = mapped_column(default=None)  # the row stays, so that no starter comes back
     model_pattern: Mapped[str]  # how the local runtime finds its devices: matched against a device's model

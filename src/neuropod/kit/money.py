@@ -1,11 +1,14 @@
 """Money is integer micro-units (one millionth) of one currency; a float never touches it."""
 
+import re
 from decimal import Decimal
 from typing import NewType
 
 Micros = NewType("Micros", int)
 
 MICROS_PER_UNIT = 1_000_000
+
+_PRICE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
 def micros(amount: str | int | Decimal) -> Micros:
@@ -14,6 +17,13 @@ def micros(amount: str | int | Decimal) -> Micros:
     if scaled != scaled.to_integral_value():
         raise ValueError(f"{amount} has more than six decimals")
     return Micros(int(scaled))
+
+
+def price_of_text(text: str) -> Micros:
+    """Return the price that a person wrote as decimal text: digits, a point, at most six digits (ValueError else)."""
+    if _PRICE.fullmatch(text) is None:
+        raise ValueError("a price is written like 2.50: not negative, a point, at most six decimals")
+    return micros(text)
 
 
 def decimal_text(amount: Micros) -> str:

@@ -13,6 +13,7 @@ from neuropod.catalogue.service import gpu_type_on_offer
 from neuropod.db.engine import ReadSession
 from neuropod.ids import RuntimeId, UserId
 from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError
+from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods import rules
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
@@ -40,6 +41,7 @@ class Draft:
     gpu_type: GpuTypeRow | None  # None: an edit that leaves it
     gpu_count: int
     container_disk_gb: int
+    disk_price: Micros  # of a GB and hour, as it is now
     volume: Attachment | None
     env: Mapping[str, Secret]
     jupyter: JupyterMode
@@ -96,6 +98,7 @@ async def draft_launch(
         gpu_type=gpu_type,
         gpu_count=request.gpu_count,
         container_disk_gb=disk_gb,
+        disk_price=world.settings.prices.disk_micros_per_gb_hour,
         volume=volume,
         env=request.env,
         jupyter=jupyter,
@@ -149,6 +152,7 @@ async def draft_edit(
         gpu_type=gpu_type,
         gpu_count=gpu_count,
         container_disk_gb=disk_gb,
+        disk_price=world.settings.prices.disk_micros_per_gb_hour,
         volume=volume,
         env=env,
         jupyter=JupyterMode(pod.jupyter) if request.jupyter is UNSET else request.jupyter,

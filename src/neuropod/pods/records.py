@@ -79,6 +79,7 @@ class PodRow(LeasedRecord):
     container_disk_gb: Mapped[int]
     volume_id: Mapped[str | None] = mapped_column(ForeignKey(VolumeRow.id))
     price_micros_per_hour: Mapped[Micros]  # accepted at launch or start; copied to the incarnation at Open
+    disk_micros_per_hour: Mapped[Micros] = mapped_column(default=Micros(0))  # of it: what the container disk costs
     stop_after_seconds: Mapped[int | None] = mapped_column(default=None)  # after an incarnation's process began to run
     idle_stop_after_seconds: Mapped[int | None] = mapped_column(default=None)
     jupyter: Mapped[str]  # words.JupyterMode
@@ -132,6 +133,7 @@ class IncarnationRow(Record):
     stop_sent_at: Mapped[datetime | None] = mapped_column(default=None)  # SIGTERM was asked for; grace counts from here
     stop_reason: Mapped[str | None] = mapped_column(default=None)  # words.Reason that was given with it
     ended_at: Mapped[datetime | None] = mapped_column(default=None)  # the runtime's finish time, or last seen if lost
+    device_trouble: Mapped[str] = mapped_column(default="")  # what befell a GPU of its, as a clause
     removed_at: Mapped[datetime | None] = mapped_column(default=None)  # the runtime confirmed that nothing is left
     jupyter_token_sealed: Mapped[bytes | None] = mapped_column(default=None)  # read from this incarnation's log
 
@@ -149,6 +151,7 @@ class AllocationRow(Record):
     incarnation_id: Mapped[str] = mapped_column(ForeignKey(IncarnationRow.id), index=True)
     runtime_id: Mapped[str]
     device: Mapped[str | None]  # None in the row for amounts; a device is given once, by the unique key
+    gpu_type: Mapped[str | None] = mapped_column(default=None)  # as which type a device was given
     cpu_cores: Mapped[int] = mapped_column(default=0)
     memory_bytes: Mapped[int] = mapped_column(BigInteger(), default=0)
     disk_bytes: Mapped[int] = mapped_column(BigInteger(), default=0)

@@ -406,7 +406,7 @@ class Pods:
         if gpu_type is None:
             sentence = f"GPU type {row.gpu_type!r} is not on offer any more; change the pod's gpu_type, then start it"
             raise ConflictError(sentence, code="gpu_type_unavailable")
-        accept(row, gpu_type, row.gpu_count)
+        accept(row, gpu_type, row.gpu_count, self._settings.prices.disk_micros_per_gb_hour)
         wish(row, Want.RUNNING, Reason.REQUESTED, now=self._clock.now(), anew=True)
 
     async def _attach(self, session: Session, draft: Draft, owner: UserRow) -> VolumeRow | None:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
-from neuropod.catalogue.pricing import price_of
+from neuropod.catalogue.pricing import disk_price, price_of
 from neuropod.catalogue.records import GpuTypeRow
+from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods.drafts import Draft
 from neuropod.pods.launch import UNSET, EditRequest
@@ -35,13 +36,24 @@ def wish(row: PodRow, want: Want, reason: Reason, *, now: datetime, anew: bool =
     row.due_at = now
 
 
-def accept(row: PodRow, gpu_type: GpuTypeRow, count: int) -> None:
-    """Write down the size and the price that are accepted with this launch, start or change."""
+def accept(row: PodRow, gpu_type: GpuTypeRow, count: int, disk_price_per_gb: Micros) -> None:
+    """Write down the size and the price that are accepted with this launch, start or change.
+
+    The container disk's size stands in the row already; a volume is paid for by itself, while it exists.
+    """
     row.gpu_type, row.gpu_count = gpu_type.name, count
     row.cpu_cores = gpu_type.cpu_cores * count
     row.memory_gb = gpu_type.memory_gb * count
     row.gpus = gpu_type.gpus * count
-    row.price_micros_per_hour = price_of(gpu_type.price_micros_per_hour, count)
+    row.disk_micros_per_hour = disk_price(disk_price_per_gb, row.container_disk_gb)
+    row.price_micros_per_hour = Micros(price_of(gpu_type.price_micros_per_hour, count) + row.disk_micros_per_hour)
+
+
+def _accept_disk(row: PodRow, disk_price_per_gb: Micros) -> None:
+    """Write down the price of a container disk of another size; that of the type stays as it was accepted."""
+    of_type = row.price_micros_per_hour - row.disk_micros_per_hour
+    row.disk_micros_per_hour = disk_price(disk_price_per_gb, row.container_disk_gb)
+    row.price_micros_per_hour = Micros(of_type + row.disk_micros_per_hour)
 
 
 def new_row(
@@ -74,7 +86,7 @@ def new_row(
         stop_after_seconds=draft.limits.stop_after_seconds,
         idle_stop_after_seconds=draft.limits.idle_stop_after_seconds,
     )
-    accept(row, draft.gpu_type, draft.gpu_count)
+    accept(row, draft.gpu_type, draft.gpu_count, draft.disk_price)
     return row
 
 
@@ -113,9 +125,12 @@ def apply_edit(row: PodRow, request: EditRequest, draft: Draft, sealing: Sealing
     """Write the edit into the row; `volume` is the one that the draft attaches."""
     row.image = draft.image
     row.command = _command(draft)
+    other_disk = draft.container_disk_gb != row.container_disk_gb
     row.container_disk_gb = draft.container_disk_gb
     if draft.gpu_type is not None:
-        accept(row, draft.gpu_type, draft.gpu_count)
+        accept(row, draft.gpu_type, draft.gpu_count, draft.disk_price)
+    elif other_disk:
+        _accept_disk(row, draft.disk_price)
     if request.env is not UNSET:
         row.env_sealed = sealing.seal_env(row.id, draft.env)
     if request.volume is not UNSET:
