@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from fastapi.routing import iter_route_contexts
 from httpx import AsyncClient
+from sqlalchemy import select
 
+from neuropod.accounts.access import MACHINE
+from neuropod.accounts.records import SessionRow
 from neuropod.api.app import build_routes
-from neuropod.words import Scope
+from neuropod.words import Role, Scope
 from support.api import POD, ApiWorld
 
 # Methods and path: status for nobody, an outsider, the owner, an administrator (each of the last three by session), and
@@ -21,6 +24,21 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/me": (401, 200, 200, 200, 200),
     "PATCH /api/v1/me": (401, 200, 200, 200, 403),
     "PUT /api/v1/me/password": (401, 204, 204, 204, 403),
+    "GET /api/v1/me/sessions": (401, 200, 200, 200, 200),
+    "DELETE /api/v1/me/sessions": (401, 200, 200, 200, 200),
+    "DELETE /api/v1/me/sessions/{session_id}": (401, 404, 204, 404, 204),
+    "GET /api/v1/users": (401, 403, 403, 200, 403),
+    "POST /api/v1/users": (401, 403, 403, 201, 403),
+    "GET /api/v1/users/{user}": (401, 403, 403, 200, 403),
+    "PATCH /api/v1/users/{user}": (401, 403, 403, 200, 403),
+    "DELETE /api/v1/users/{user}": (401, 403, 403, 202, 403),
+    "POST /api/v1/users/{user}/suspend": (401, 403, 403, 200, 403),
+    "POST /api/v1/users/{user}/reinstate": (401, 403, 403, 200, 403),
+    "POST /api/v1/users/{user}/sign-in-link": (401, 403, 403, 201, 403),
+    "GET /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
+    "DELETE /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
+    "DELETE /api/v1/users/{user}/sessions/{session_id}": (401, 403, 403, 204, 403),
+    "GET /api/v1/audit": (401, 200, 200, 200, 200),
     "GET /api/v1/api-keys": (401, 200, 200, 200, 200),
     "POST /api/v1/api-keys": (401, 201, 201, 201, 403),
     "DELETE /api/v1/api-keys/{key_id}": (401, 404, 204, 404, 403),
@@ -70,6 +88,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/session": {"json": {"email": "owner@example.org", "password": "wrong"}},
     "PATCH /api/v1/me": {"json": {"name": "Somebody Else"}},
     "PUT /api/v1/me/password": {"json": {"new_password": "a better password"}},
+    "POST /api/v1/users": {"json": {"email": "new@example.org"}},
+    "PATCH /api/v1/users/{user}": {"json": {"name": "Somebody Else"}},
+    "DELETE /api/v1/users/{user}": {"params": {"volumes": "keep"}},
     "POST /api/v1/api-keys": {"json": {"name": "laptop", "scopes": ["read"]}},
     "POST /api/v1/key-requests": {"json": {"name": "laptop", "scopes": ["read"]}},
     "POST /api/v1/key-requests/{request_id}/claim": {"json": {"secret": "wrong"}},
@@ -99,6 +120,22 @@ async def _clients(world: ApiWorld) -> dict[str, AsyncClient]:
     }
 
 
+async def _somebody(world: ApiWorld, number: int, *, own: bool) -> dict[str, str]:
+    """Return somebody with a session: the owner, or a person made for this."""
+    if not own:
+        async with world.database.write() as session:
+            world.people["other"] = await world.parts.accounts.create_user(
+                session, email=f"other{number}@example.org", role=Role.CLIENT, actor=MACHINE
+            )
+    name = "owner" if own else "other"
+    await world.session_token(name)
+    async with world.database.read() as session:
+        newest = select(SessionRow.id).where(SessionRow.user_id == world.person(name).id).order_by(SessionRow.id.desc())
+        session_id = await session.scalar(newest.limit(1))
+    assert session_id is not None
+    return {"user": world.person(name).id, "session_id": session_id}
+
+
 async def test_every_route_has_its_row(sqlite_world: ApiWorld):
     assert set(_routes(sqlite_world)) - {"GET /api/v1/openapi.json"} == set(TABLE)
 
@@ -114,6 +151,8 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         if "{pod}" in path:
             answer = await owner.post("/api/v1/pods", json=POD | {"name": f"lab{number}"})
             things.append({"pod": answer.json()["id"]})
+        elif "/users/{user}" in path or "{session_id}" in path:
+            things.append(await _somebody(sqlite_world, number, own="/me/" in path))
         else:
             answer = await owner.post("/api/v1/api-keys", json={"name": "k", "scopes": ["read"]})
             things.append({"key_id": answer.json()["id"]})

@@ -31,8 +31,7 @@ async def count_pods(session: ReadSession, owner_ids: Collection[str]) -> dict[s
         .where(PodRow.owner_id.in_(owner_ids), PodRow.closed_at.is_(None))
         .group_by(PodRow.owner_id)
     )
-    counted: dict[str, int] = dict((await session.execute(query)).tuples().all())
-    return counted
+    return {str(owner_id): int(count) for owner_id, count in await session.execute(query)}
 
 
 async def active_user_by_email(session: ReadSession, email: str) -> UserRow | None:
