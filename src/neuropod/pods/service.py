@@ -7,7 +7,7 @@ Order of locks: the owner's account (for what admission decides), the pod's row,
 since on PostgreSQL its lock is held by one transaction at a time until the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from neuropod.accounts.access import Actor, require_scope, require_sight
@@ -330,6 +330,20 @@ class Pods:
             runs_recipes=runtime is not None and Capability.RECIPES in runtime.capabilities,
             stop_grace_seconds=self.policy.stop_grace_seconds,
         )
+
+    async def jupyter_tokens(self, session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, Secret]:
+        """Return the Jupyter token of those of the pods that have one now, for the loop that asks after kernels."""
+        newest = await store.newest_incarnations(session, pod_ids)
+        tokens = {}
+        for row in await store.pods_of_ids(session, pod_ids):
+            pod_id = PodId(row.id)
+            if row.jupyter == JupyterMode.PLATFORM:
+                token = self._sealing.platform_token(row)
+            else:
+                token = self._sealing.log_token(newest[pod_id]) if pod_id in newest else None
+            if token is not None:
+                tokens[pod_id] = token
+        return tokens
 
     async def keep_log_token(self, session: Session, pod_id: PodId, incarnation: int, token: Secret) -> None:
         """Keep the Jupyter token that the incarnation's own log told; the first one stays."""

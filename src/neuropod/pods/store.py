@@ -179,6 +179,11 @@ async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> 
     return None if row is None else Belongings(row[0], row[1], row[2], bool(row[3]))
 
 
+async def pods_of_ids(session: ReadSession, pod_ids: Collection[PodId]) -> Sequence[PodRow]:
+    """Return the rows of these pods."""
+    return (await session.scalars(select(PodRow).where(PodRow.id.in_(pod_ids)))).all()
+
+
 async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:
     """Return the ports of each pod, by number."""
     query = select(PortRow).where(PortRow.pod_id.in_(pod_ids)).order_by(PortRow.port)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from neuropod.pods.limits.bounds import TimeLimits
+from neuropod.settings import LimitSettings
 from neuropod.words import Activity, Reason
 
 _GAP_LOOKS = 2.5  # more time than so many looks take has passed between two: nobody watched
@@ -23,6 +24,11 @@ class Thresholds:
     cpu_percent: float  # of one core
     gpu_percent: int
     warning_seconds: float
+
+
+def thresholds_of(settings: LimitSettings, *, look_seconds: float) -> Thresholds:
+    """Take them from the settings."""
+    return Thresholds(look_seconds, settings.idle_cpu_percent, settings.idle_gpu_percent, settings.stop_warning_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ class WatchRow(Record):
 
     pod_id: Mapped[str] = mapped_column(primary_key=True)
     incarnation: Mapped[int]
-    looked_at: Mapped[datetime]
-    idle_since: Mapped[datetime]
+    looked_at: Mapped[datetime | None] = mapped_column(default=None)  # None: only its deadline is of interest
+    idle_since: Mapped[datetime | None] = mapped_column(default=None)
     kept_by: Mapped[list[Any]]  # words.Activity
     used_at: Mapped[datetime | None] = mapped_column(default=None)  # a gateway, of whatever server, saw its ports used
     warned_deadline_at: Mapped[datetime | None] = mapped_column(default=None)  # the stop that was warned of

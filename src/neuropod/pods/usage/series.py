@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from struct import Struct
 
+from neuropod.ids import PodId
 from neuropod.runtimes.contract import Usage, WorkloadId
 
 KEPT = timedelta(hours=6)
@@ -131,16 +132,15 @@ class Chunk:
 
     began_at: datetime
     points: bytearray
-    stored: bool = False  # the row is there; else it is made
 
 
 class Recorder:
-    """The chunks that one server fills, a row each; what changed since they were written last is told by `changed`."""
+    """The chunks that one server fills, a row each."""
 
     def __init__(self) -> None:
-        self._chunks: dict[str, Chunk] = {}
+        self._chunks: dict[PodId, Chunk] = {}
 
-    def add(self, points: Mapping[str, Point]) -> None:
+    def add(self, points: Mapping[PodId, Point]) -> None:
         """Add a point for each of these pods; the others are over, and forgotten."""
         chunks = {}
         for pod_id, point in points.items():
@@ -152,6 +152,6 @@ class Recorder:
         self._chunks = chunks
 
     @property
-    def chunks(self) -> Mapping[str, Chunk]:
+    def chunks(self) -> Mapping[PodId, Chunk]:
         """By pod; each got a point with the last `add`."""
         return self._chunks

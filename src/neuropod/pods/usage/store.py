@@ -3,40 +3,22 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import delete, select
 
 from neuropod.db.engine import ReadSession, Session
-from neuropod.db.record import UtcDateTime
+from neuropod.db.writing import upsert
+from neuropod.ids import PodId
 from neuropod.pods.usage.records import UsageRow
 from neuropod.pods.usage.series import CHUNK, KEPT, Chunk
 
-_EXTEND = (
-    update(UsageRow.__table__)  # type: ignore[arg-type]
-    .where(
-        UsageRow.__table__.c.pod_id == bindparam("pod"),
-        UsageRow.__table__.c.began_at == bindparam("began", type_=UtcDateTime()),
-    )
-    .values(points=bindparam("packed"))
-)
 
-
-async def keep_chunks(session: Session, chunks: Mapping[str, Chunk]) -> None:
-    """Write the chunks as they are now; the caller marks them as stored once this is committed."""
-    new = [
+async def keep_chunks(session: Session, chunks: Mapping[PodId, Chunk]) -> None:
+    """Write the chunks as they are now."""
+    rows = [
         {"pod_id": pod_id, "began_at": chunk.began_at, "points": bytes(chunk.points)}
         for pod_id, chunk in chunks.items()
-        if not chunk.stored
     ]
-    longer = [
-        {"pod": pod_id, "began": chunk.began_at, "packed": bytes(chunk.points)}
-        for pod_id, chunk in chunks.items()
-        if chunk.stored
-    ]
-    connection = await session.connection()
-    if new:
-        await connection.execute(insert(UsageRow), new)
-    if longer:
-        await connection.execute(_EXTEND, longer)
+    await upsert(session, UsageRow, rows, key=("pod_id", "began_at"))
 
 
 async def delete_old(session: Session, *, now: datetime) -> None:
