@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "e7c97c486d36"
+revision = "a1b20cbcc18e"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -126,8 +126,8 @@ def upgrade() -> None:
         "watches",
         sa.Column("pod_id", sa.String(), nullable=False),
         sa.Column("incarnation", sa.Integer(), nullable=False),
-        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("idle_since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("idle_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("kept_by", sa.JSON(), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("warned_deadline_at", sa.DateTime(timezone=True), nullable=True),
