@@ -29,6 +29,8 @@ from neuropod.pods.hosts import pod_host
 from neuropod.pods.jupyter import signed_in_path
 from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
+from neuropod.pods.limits.idleness import thresholds_of
+from neuropod.pods.owners.named import future_owner
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
@@ -62,6 +64,7 @@ class Pods:
         self._world = World(settings, runtimes)
         self._pods_domain = settings.addresses(settings.port).pods_domain
         self.policy = Policy.of(settings.reconcile)
+        self._thresholds = thresholds_of(settings.limits, look_seconds=settings.reconcile.look_seconds)
 
     # What is asked for
 
@@ -70,7 +73,7 @@ class Pods:
     ) -> PodView:
         """Make a pod that shall run, for the actor or (administrators) for another owner."""
         require_scope(actor, Scope.WRITE)
-        wanted = self._future_owner(owner_id, actor=actor)
+        wanted = await future_owner(session, request, self._world, owner_id=owner_id, actor=actor)
         await lock_account(session, wanted)
         has = await store.belongings(session, wanted, request.name)
         if has is None or has.owner.deleted_at is not None:
@@ -102,7 +105,8 @@ class Pods:
         act = Act("launch_pod", "pod.launched", f"Pod {pod.name} is launched.")
         facts = {"template": draft.snapshot.name, "gpu_type": pod.gpu_type, "gpu_count": pod.gpu_count}
         await self._tell(session, pod, act, actor=actor, **facts)
-        return view_of(pod, owner, Parts(ports=ports, volume=volume), self._lens(), self._clock.now())
+        maker = None if pod.created_by == owner.id else await session.get(UserRow, pod.created_by)
+        return view_of(pod, owner, Parts(ports=ports, volume=volume, maker=maker), self._lens(), self._clock.now())
 
     async def start_pod(self, session: Session, pod: str, *, actor: Actor) -> PodView:
         """Let the pod run; one that runs, or is about to, stays as it is. Accepts the catalogue's price of now."""
@@ -359,19 +363,11 @@ class Pods:
     # Pieces
 
     def _lens(self) -> Lens:
-        return Lens(self.policy, self._runtimes.keys(), self._pods_domain)
+        return Lens(self.policy, self._runtimes.keys(), self._pods_domain, self._thresholds)
 
     async def _view(self, session: ReadSession, row: PodRow, owner: UserRow) -> PodView:
         (view,) = await views_of(session, [(row, owner)], self._lens(), self._clock.now())
         return view
-
-    def _future_owner(self, owner_id: UserId | None, *, actor: Actor) -> UserId:
-        wanted = owner_id or actor.user_id
-        if wanted is None:
-            raise ForbiddenError("say for whom the pod is", code="owner_needed")
-        if wanted != actor.user_id and not actor.is_admin:
-            raise ForbiddenError("only administrators launch pods for others", code="admin_needed")
-        return wanted
 
     async def _in_sight(self, session: ReadSession, pod: str, *, actor: Actor) -> tuple[PodRow, UserRow]:
         found = await store.pod_in_sight(session, pod, actor=actor)

@@ -13,10 +13,16 @@ from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods import store
 from neuropod.pods.hosts import pod_host
 from neuropod.pods.lifecycle import Policy, Room
+from neuropod.pods.limits.bounds import TimeLimits
+from neuropod.pods.limits.idleness import Outlook, Thresholds, coming_stops, outlook_of, with_warning
+from neuropod.pods.limits.records import WatchRow
+from neuropod.pods.limits.store import idleness_of, watches_of
+from neuropod.pods.owners.store import users_by_id
 from neuropod.pods.queue.store import QUEUE_REASONS, earlier_waiting
 from neuropod.pods.records import IncarnationRow, PodRow, PortRow
 from neuropod.pods.status import status_of
 from neuropod.pods.views import OwnerView, PodView, PortView
+from neuropod.runtimes.contract import Phase
 from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.store import volumes_by_id
 from neuropod.words import Access, Want
@@ -31,6 +37,7 @@ class Lens:
     policy: Policy
     served: Collection[RuntimeId]
     pods_domain: str
+    thresholds: Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class Parts:
     incarnation: IncarnationRow | None = None
     volume: VolumeRow | None = None
     earlier: int = 0
+    watch: WatchRow | None = None
+    maker: UserRow | None = None  # None: the owner
 
 
 async def views_of(
@@ -64,13 +73,23 @@ async def _views_of(
     volumes = await volumes_by_id(session, {pod.volume_id for pod, _ in rows if pod.volume_id is not None})
     waiting = [pod.id for pod, _ in rows if pod.waiting_reason in QUEUE_REASONS and pod.want == Want.RUNNING]
     earlier = await earlier_waiting(session, waiting) if waiting else {}
+    limited = [pod.id for pod, _ in rows if pod.idle_stop_after_seconds is not None and pod.want == Want.RUNNING]
+    watches = await watches_of(session, limited) if limited else {}
+    makers = await users_by_id(session, {pod.created_by for pod, _ in rows if pod.created_by != pod.owner_id})
     views = []
     for pod, owner in rows:
         pod_id = PodId(pod.id)
         volume = volumes.get(VolumeId(pod.volume_id)) if pod.volume_id is not None else None
-        parts = Parts(ports.get(pod_id, ()), incarnations.get(pod_id), volume, earlier.get(pod_id, 0))
+        parts = Parts(
+            ports.get(pod_id, ()), incarnations.get(pod_id), volume, earlier.get(pod_id, 0), watches.get(pod_id),
+            makers.get(pod.created_by),
+        )  # fmt: skip
         views.append(view_of(pod, owner, parts, lens, now))
     return views
+
+
+def _person(user: UserRow) -> OwnerView:
+    return OwnerView(UserId(user.id), user.email, user.hash)
 
 
 def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime) -> PodView:
@@ -82,9 +101,12 @@ def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime
         room=Room(place=parts.earlier + 1),
         served=RuntimeId(pod.runtime_id) in lens.served,
     )
+    limits = TimeLimits(pod.stop_after_seconds, pod.idle_stop_after_seconds)
+    outlook = _outlook(pod, parts, limits)
     return PodView(
         pod=pod,
-        owner=OwnerView(UserId(owner.id), owner.email, owner.hash),
+        owner=_person(owner),
+        maker=_person(parts.maker or owner),
         ports=tuple(
             PortView(
                 port.port,
@@ -96,5 +118,14 @@ def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime
         ),
         incarnation=parts.incarnation,
         volume=parts.volume,
-        shown=status_of(facts, now),
+        shown=with_warning(status_of(facts, now), coming_stops(limits, outlook, lens.thresholds), now),
+        outlook=outlook,
     )
+
+
+def _outlook(pod: PodRow, parts: Parts, limits: TimeLimits) -> Outlook:
+    run, watch = parts.incarnation, parts.watch
+    if pod.want != Want.RUNNING or run is None or run.ended_at is not None or run.run_revision != pod.run_revision:
+        return Outlook()
+    known = idleness_of(watch) if watch is not None and watch.incarnation == run.number else None
+    return outlook_of(limits, run.started_at, known if run.phase == Phase.READY else None)

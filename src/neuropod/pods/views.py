@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from neuropod.ids import PodId, RuntimeId, UserId
+from neuropod.pods.limits.idleness import UNLIMITED, Outlook
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.pods.status import Shown
 from neuropod.volumes.records import VolumeRow
-from neuropod.words import Access
+from neuropod.words import Access, Status
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerView:
-    """Whose pod it is."""
+    """Whose pod it is, or who made it."""
 
     id: UserId
     email: str
@@ -34,10 +35,12 @@ class PodView:
 
     pod: PodRow
     owner: OwnerView
+    maker: OwnerView  # who made it: an administrator, or the owner
     ports: tuple[PortView, ...]
     incarnation: IncarnationRow | None
     volume: VolumeRow | None
     shown: Shown
+    outlook: Outlook = UNLIMITED
 
     @property
     def id(self) -> PodId:
@@ -57,6 +60,8 @@ class PodFilters:
     owner_id: UserId | None = None  # None: the actor's own, or everybody's with `everybody`
     everybody: bool = False  # administrators only
     name: str | None = None
+    gpu_type: str | None = None
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from neuropod.pods.limits.idleness import (
     thresholds_of,
     warning,
 )
-from neuropod.pods.limits.service import Overdue, stop_at_limit
 from neuropod.pods.limits.store import Running
+from neuropod.pods.stopping import Overdue, stop_at_limit
 from neuropod.pods.usage import store as usage_store
 from neuropod.pods.usage.series import Meter, Point, Recorder
 from neuropod.reconcile.driver import Turn

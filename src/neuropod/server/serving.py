@@ -22,11 +22,13 @@ from neuropod.gateway.doorkeeper import LocalDoorkeeper
 from neuropod.gateway.feed import DatabaseFeed
 from neuropod.gateway.internal import InternalApp
 from neuropod.gateway.passes import CookieNames
+from neuropod.gateway.traffic import Traffic
 from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
+from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
 from neuropod.reconcile.resync import ResyncLoop
 from neuropod.reconcile.world import World
@@ -92,7 +94,8 @@ async def _serve(
         box=here.box,
         routes=gateway.table,
     )
-    driver = _driver(here, failures)
+    traffic = Traffic(gateway.take_used)
+    driver = _driver(here, failures, traffic)
 
     async def end_all() -> int:
         nonlocal all_ended
@@ -103,7 +106,7 @@ async def _serve(
         return ended
 
     public = Listener(serving_config(cast("Any", build_api(parts)), gateway, settings))
-    machine = Listener(_machine_config(parts, end_all, gateway, here))
+    machine = Listener(_machine_config(parts, end_all, gateway, here, traffic))
     async with signals(told_to_end):
         tasks.start(DatabaseFeed(gateway.table, here.database, here.pods, clock).run(), name="route feed")
         tasks.start(gateway.run(), name="open streams")
@@ -144,7 +147,7 @@ def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
     )
 
 
-def _driver(here: Installation, failures: FailureHook) -> Driver:
+def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driver:
     world = World(
         settings=here.settings.reconcile,
         database=here.database,
@@ -156,7 +159,7 @@ def _driver(here: Installation, failures: FailureHook) -> Driver:
         sweeping_allowed=here.row.epoch <= here.row.confirmed_epoch,
     )
     return Driver(
-        [PodsLoop(world, failures), ResyncLoop(world)],
+        [PodsLoop(world, failures), ResyncLoop(world), LimitsLoop(world, here.settings.limits, traffic)],
         database=here.database,
         board=here.board,
         metrics=here.metrics,
@@ -172,9 +175,13 @@ async def _started(here: Installation, parts: ApiParts) -> Started:
     return Started(parts.addresses, here.settings.port, link.url, key.key.reveal(), here.reports)
 
 
-def _machine_config(parts: ApiParts, end_all: EndAll, gateway: Gateway, here: Installation) -> uvicorn.Config:
+def _machine_config(
+    parts: ApiParts, end_all: EndAll, gateway: Gateway, here: Installation, traffic: Traffic
+) -> uvicorn.Config:
     """Return how the 0600 socket is served: what a gateway alone asks, and what the machine's commands ask."""
-    internal = InternalApp(here.row.installation_id, parts.addresses, gateway.table, _doorkeeper(here, parts.addresses))
+    internal = InternalApp(
+        here.row.installation_id, parts.addresses, gateway.table, _doorkeeper(here, parts.addresses), traffic
+    )
     machine = build_machine_app(parts, end_all)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -6,12 +6,13 @@ nobody's work is stopped because nobody watched it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from neuropod.pods.limits.bounds import TimeLimits
+from neuropod.pods.status import Shown
 from neuropod.settings import LimitSettings
-from neuropod.words import Activity, Reason
+from neuropod.words import Activity, Reason, Status
 
 _GAP_LOOKS = 2.5  # more time than so many looks take has passed between two: nobody watched
 
@@ -93,6 +94,9 @@ class Outlook:
     idle: IdleView | None = None  # None: no such limit
 
 
+UNLIMITED = Outlook()
+
+
 def outlook_of(limits: TimeLimits, started_at: datetime | None, idleness: Idleness | None) -> Outlook:
     """Return when a run that began then, and is known so, is stopped."""
     deadline = None
@@ -129,6 +133,13 @@ def coming_stops(limits: TimeLimits, outlook: Outlook, thresholds: Thresholds) -
 def _stop(reason: Reason, at: datetime, limit_seconds: int, thresholds: Thresholds) -> Stop:
     seconds = min(thresholds.warning_seconds, limit_seconds / 2)
     return Stop(reason, at, at - timedelta(seconds=seconds))
+
+
+def with_warning(shown: Shown, stops: Sequence[Stop], now: datetime) -> Shown:
+    """Return what a pod is shown as, with the warning of the next stop while that is near."""
+    if shown.status is Status.RUNNING and stops and stops[0].warned_from <= now:
+        return replace(shown, message=f"{shown.message} {warning(stops[0])}")
+    return shown
 
 
 def warning(stop: Stop) -> str:

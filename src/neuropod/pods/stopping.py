@@ -1,4 +1,7 @@
-"""What the limits loop asks of pods: to stop one whose limit is reached. It says so once more under the lock."""
+"""Stops a pod whose limit of time is reached: the use-case `stop_pod`, once it was seen again under the row's lock.
+
+Called by reconcile.limits, whose look may be older than what the owner did meanwhile.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
