@@ -5,13 +5,14 @@ from neuropod.accounts.records import ApiKeyRow
 from neuropod.accounts.service import SignedIn
 from neuropod.db.events import EventRow
 from neuropod.kit.money import Micros, decimal_text
+from neuropod.pods.limits.idleness import IdleView
 from neuropod.pods.records import IncarnationRow
-from neuropod.pods.views import PodView, PortView
+from neuropod.pods.views import OwnerView, PodView, PortView
 from neuropod.settings import Addresses
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.wire.accounts import ApiKey, ApiKeyCreated, Me
 from neuropod.wire.events import Event
-from neuropod.wire.pods import AttachedVolume, Incarnation, Owner, Pod, Port, Progress
+from neuropod.wire.pods import AttachedVolume, Idle, Incarnation, Owner, Pod, Port, Progress
 from neuropod.wire.shapes import Price
 from neuropod.words import JupyterMode, Reason, Role, Scope, Want
 
@@ -79,6 +80,10 @@ def incarnation_answer(row: IncarnationRow) -> Incarnation:
     )
 
 
+def _owner_answer(person: OwnerView) -> Owner:
+    return Owner(id=person.id, email=person.email, hash=person.hash)
+
+
 def pod_answer(view: PodView, addresses: Addresses) -> Pod:
     """Return a pod."""
     pod, shown = view.pod, view.shown
@@ -87,8 +92,8 @@ def pod_answer(view: PodView, addresses: Addresses) -> Pod:
     return Pod(
         id=pod.id,
         name=pod.name,
-        owner=Owner(id=view.owner.id, email=view.owner.email, hash=view.owner.hash),
-        created_by=pod.created_by,
+        owner=_owner_answer(view.owner),
+        created_by=_owner_answer(view.maker),
         created_at=pod.created_at,
         want=Want(pod.want),
         status=shown.status,
@@ -109,10 +114,20 @@ def pod_answer(view: PodView, addresses: Addresses) -> Pod:
         volume=view.volume and AttachedVolume(id=view.volume.id, name=view.volume.name, size_gb=view.volume.size_gb),
         jupyter=JupyterMode(pod.jupyter),
         ports=[port_answer(port, addresses) for port in view.ports],
+        stop_after_seconds=pod.stop_after_seconds,
+        idle_stop_after_seconds=pod.idle_stop_after_seconds,
+        stops_at=view.outlook.stops_at,
+        idle=_idle(view.outlook.idle),
         price=price_answer(pod.price_micros_per_hour),
         runtime=pod.runtime_id,
         incarnation=view.incarnation and incarnation_answer(view.incarnation),
     )
+
+
+def _idle(view: IdleView | None) -> Idle | None:
+    if view is None:
+        return None
+    return Idle(since=view.since, stops_at=view.stops_at, kept_by=list(view.kept_by))
 
 
 def event_answer(row: EventRow) -> Event:

@@ -29,6 +29,7 @@ from neuropod.api.routes import (
     session,
     system,
     templates,
+    usage,
     users,
 )
 from neuropod.api.watching import SmallBodies, Watch
@@ -44,6 +45,7 @@ API_ROUTES = (
     templates,
     gpu_types,
     pods,
+    usage,
     ports,
     logs,
     events,

@@ -1,7 +1,7 @@
 """What the API is built from; made once by server."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neuropod.accounts.service import Accounts
 from neuropod.db.engine import Database
@@ -13,6 +13,7 @@ from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.owners.service import Owners
 from neuropod.pods.service import Pods
+from neuropod.pods.usage.series import Meter
 from neuropod.runtimes.contract import Runtime
 from neuropod.settings import Addresses, Settings
 
@@ -32,6 +33,7 @@ class ApiParts:
     clock: Clock
     box: SecretBox
     routes: RouteTable  # the gateway's, where the console looks hosts up
+    meter: Meter = field(default_factory=lambda: Meter(greatest_seconds=90))  # from answer to answer
 
     @property
     def owners(self) -> Owners:

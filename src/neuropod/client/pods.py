@@ -11,6 +11,7 @@ from neuropod.kit.identifiers import new_token
 from neuropod.wire.events import Event, EventPage
 from neuropod.wire.logs import LogEnd, LogLine
 from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, Port, PortCreate, PortEdit, PortLink, PortPage
+from neuropod.wire.usage import PodUsage
 
 # How often a cut log is taken up again before the cut counts: a server that restarts is back within a minute.
 _RESUMES = 60
@@ -61,6 +62,12 @@ class Pods:
     def restart_pod(self, pod: str) -> Pod:
         """Wish for a new run of it."""
         return self._connection.ask(Pod, "POST", _path(pod, "restart"))
+
+    def show_usage(self, pod: str, *, hours: int | None = None) -> PodUsage:
+        """Return what it uses now, and the points of the last hours."""
+        return self._connection.ask(
+            PodUsage, "GET", _path(pod, "usage"), params={} if hours is None else {"hours": hours}
+        )
 
     def list_events(self, pod: str, *, limit: int | None = None) -> Iterator[Event]:
         """Yield what happened to it, newest first."""

@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from neuropod.wire.shapes import Answer, Page, Price, Request, limits
-from neuropod.words import Access, JupyterMode, Reason, Status, Want
+from neuropod.words import Access, Activity, JupyterMode, Reason, Status, Want
 
+LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS = 60, 366 * 24 * 3600
 POD_NAME_PATTERN = "^[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 
 
@@ -41,6 +42,9 @@ class PodCreate(Request):
     """A pod to launch: from a template, or from any image."""
 
     name: Annotated[str, Field(json_schema_extra={"pattern": POD_NAME_PATTERN})]
+    owner: str | None = None
+    """The e-mail address of the client whom it is for; only administrators name one. Default: oneself."""
+
     template: str | None = None
     """The name or id of a template; or give `image`."""
 
@@ -67,11 +71,20 @@ class PodCreate(Request):
     jupyter: JupyterMode | None = None
     """Absent: as the template says."""
 
+    stop_after_seconds: Annotated[int, limits(LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS)] | None = None
+    """Stops each run so long after its process began, whatever it does; it can be started again. Absent: as this
+    installation says. Null: never, where that is allowed."""
+
+    idle_stop_after_seconds: Annotated[int, limits(LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS)] | None = None
+    """Stops it once it was idle for so long: nobody used its ports, no kernel worked, CPU and GPU rested. Absent: as
+    this installation says. Null: never, where that is allowed."""
+
 
 class PodEdit(Request):
     """Changes to a pod; what is absent stays. Name, owner and runtime never change.
 
-    A change that needs a new run of a running pod is refused (409 `restart_required`) unless `restart` is true.
+    A change that needs a new run of a running pod is refused (409 `restart_required`) unless `restart` is true. The
+    limits of time need none.
     """
 
     image: str | None = None
@@ -86,6 +99,12 @@ class PodEdit(Request):
     """Replaces all."""
 
     jupyter: JupyterMode | None = None
+    stop_after_seconds: Annotated[int, limits(LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS)] | None = None
+    """Holds at once, counted from when the present run's process began. Null: never, where that is allowed."""
+
+    idle_stop_after_seconds: Annotated[int, limits(LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS)] | None = None
+    """Holds at once. Null: never, where that is allowed."""
+
     restart: bool = False
 
 
@@ -115,7 +134,7 @@ class PortLink(Answer):
 
 
 class Owner(Answer):
-    """Whose pod it is."""
+    """Whose pod it is, or who made it."""
 
     id: str
     email: str
@@ -153,14 +172,27 @@ class AttachedVolume(Answer):
     path: str = "/workspace"
 
 
+class Idle(Answer):
+    """Whether a pod that has `idle_stop_after_seconds` is idle; counted only while a server watches it."""
+
+    since: datetime | None
+    """Since when it is idle; null while something keeps it, and until it was looked at."""
+
+    stops_at: datetime | None
+    """When that stops it, if nothing comes in between."""
+
+    kept_by: list[Activity]
+    """What keeps it from being idle."""
+
+
 class Pod(Answer):
     """A pod."""
 
     id: str
     name: str
     owner: Owner
-    created_by: str
-    """The id of who made it."""
+    created_by: Owner
+    """Who made it: the owner, or an administrator for them."""
 
     created_at: datetime
     want: Want
@@ -195,6 +227,18 @@ class Pod(Answer):
     volume: AttachedVolume | None
     jupyter: JupyterMode
     ports: list[Port]
+    stop_after_seconds: int | None
+    """How long after its process began a run is stopped; null: it is not."""
+
+    idle_stop_after_seconds: int | None
+    """How long it may be idle; null: for ever."""
+
+    stops_at: datetime | None
+    """When `stop_after_seconds` stops the present run; null while none runs."""
+
+    idle: Idle | None
+    """Of the present run; null without `idle_stop_after_seconds` and while none runs."""
+
     price: Price
     """Of the pod as it is, accepted at launch or start."""
 

@@ -18,6 +18,7 @@ from neuropod.kit.secrets import Secret
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, PortRequest, VolumeRequest
 from neuropod.pods.views import PodFilters
 from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, PortCreate, VolumeAsk
+from neuropod.words import Status
 
 router = APIRouter(prefix="/pods", tags=["pods"])
 
@@ -31,6 +32,7 @@ def launch_request(body: PodCreate) -> LaunchRequest:
     """Return what the use-case takes."""
     return LaunchRequest(
         name=body.name,
+        owner=body.owner,
         template=body.template,
         image=body.image,
         command=None if body.command is None else tuple(body.command),
@@ -41,13 +43,23 @@ def launch_request(body: PodCreate) -> LaunchRequest:
         ports=None if body.ports is None else tuple(port_request(port) for port in body.ports),
         env=_secrets(body.env),
         jupyter=body.jupyter,
+        stop_after_seconds=_sent_or_unset(body, "stop_after_seconds"),
+        idle_stop_after_seconds=_sent_or_unset(body, "idle_stop_after_seconds"),
     )
 
 
+# Fields of an edit for which null means something.
+_NULLABLE = frozenset({"command", "volume", "stop_after_seconds", "idle_stop_after_seconds"})
+
+
+def _sent_or_unset(body: PodCreate | PodEdit, field: str) -> int | NotSent | None:
+    return getattr(body, field) if field in body.model_fields_set else UNSET
+
+
 def edit_request(body: PodEdit) -> EditRequest:
-    """Return what the use-case takes: only fields that were sent. Null means something for command and volume alone."""
+    """Return what the use-case takes: only fields that were sent."""
     sent = body.model_fields_set
-    nulls = [name for name in sent - {"command", "volume"} if getattr(body, name) is None]
+    nulls = [name for name in sent - _NULLABLE if getattr(body, name) is None]
     if nulls:
         wrong = [FieldError(name, "type", "cannot be null; leave it out to keep it") for name in sorted(nulls)]
         raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in wrong), fields=wrong)
@@ -60,6 +72,8 @@ def edit_request(body: PodEdit) -> EditRequest:
         volume=_volume(body.volume, "volume" in sent),
         env=UNSET if body.env is None else _secrets(body.env),
         jupyter=UNSET if body.jupyter is None else body.jupyter,
+        stop_after_seconds=_sent_or_unset(body, "stop_after_seconds"),
+        idle_stop_after_seconds=_sent_or_unset(body, "idle_stop_after_seconds"),
         restart=body.restart,
     )
 
@@ -103,12 +117,25 @@ async def list_pods(
     caller: Reader,
     asked: AskedPage,
     everybody: Annotated[bool, Query(description="All people's pods; for administrators.")] = False,
-    owner: Annotated[str | None, Query(description="The id of the owner; for administrators.", max_length=100)] = None,
-    name: Annotated[str | None, Query(description="Only the pod of this name.", max_length=100)] = None,
+    owner: Annotated[
+        str | None, Query(description="The owner's id or address; for administrators.", max_length=320)
+    ] = None,
+    name: Annotated[str | None, Query(description="Only pods of this name.", max_length=100)] = None,
+    gpu_type: Annotated[str | None, Query(description="Only pods on this type.", max_length=100)] = None,
+    status: Annotated[Status | None, Query(description="Only those. A page may be short and go on.")] = None,
 ) -> PodPage:
     """Return one's own pods, newest first; deleted ones as long as something of them is left."""
-    filters = PodFilters(owner_id=None if owner is None else UserId(owner), everybody=everybody, name=name)
     async with caller.reading() as session:
+        owner_id = owner
+        if owner is not None and "@" in owner:
+            owner_id = (await caller.parts.accounts.people.show_user(session, owner, actor=caller.actor)).id
+        filters = PodFilters(
+            owner_id=None if owner_id is None else UserId(owner_id),
+            everybody=everybody,
+            name=name,
+            gpu_type=gpu_type,
+            status=status,
+        )
         page = await caller.parts.pods.list_pods(
             session, actor=caller.actor, filters=filters, cursor=asked.cursor, limit=asked.limit
         )
@@ -126,7 +153,7 @@ async def show_pod(pod: str, caller: Reader) -> Pod:
 
 @router.patch("/{pod}", operation_id="editPod")
 async def edit_pod(pod: str, body: PodEdit, caller: Writer) -> Pod:
-    """Change a pod. A running one needs `restart: true`, since all these changes need a new run."""
+    """Change a pod. A running one needs `restart: true` for all but its limits of time: that takes a new run."""
     request = edit_request(body)
     async with caller.writing() as session:
         view = await caller.parts.pods.edit_pod(session, pod, request, actor=caller.actor)

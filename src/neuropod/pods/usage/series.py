@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import inf
 from struct import Struct
 
 from neuropod.ids import PodId
@@ -34,19 +35,25 @@ class Point:
 
 
 class Meter:
-    """Makes rates of what counts up: remembers the last reading of each workload."""
+    """Makes rates of what counts up: remembers the last reading of each workload, of the `most` last read.
 
-    def __init__(self, *, least_seconds: float = 0.5) -> None:
-        self._least_seconds = least_seconds  # between two readings of which a rate is made
+    A rate is made of two readings that are `least_seconds` apart, and no more than `greatest_seconds`.
+    """
+
+    def __init__(self, *, least_seconds: float = 0.5, greatest_seconds: float = inf, most: int = 10_000) -> None:
+        self._least_seconds = least_seconds
+        self._greatest_seconds = greatest_seconds
+        self._most = most
         self._readings: dict[WorkloadId, tuple[datetime, float, float | None]] = {}
 
-    def point(self, workload_id: WorkloadId, usage: Usage, at: datetime) -> Point:
-        """Return the point of a reading; the first one of a workload has no CPU rate."""
+    def point(self, workload_id: WorkloadId, usage: Usage, at: datetime, *, otherwise: float | None = None) -> Point:
+        """Return the point of a reading; where it is a workload's first its CPU rate is `otherwise`."""
+        cpu_cores = self._cpu_cores(workload_id, usage.cpu_seconds, at)
         percents = [gpu.percent for gpu in usage.gpus if gpu.percent is not None]
         memories = [gpu.memory_bytes for gpu in usage.gpus if gpu.memory_bytes is not None]
         return Point(
             at,
-            self._cpu_cores(workload_id, usage.cpu_seconds, at),
+            otherwise if cpu_cores is None else cpu_cores,
             usage.memory_bytes,
             usage.container_disk_bytes,
             usage.volume_bytes,
@@ -58,25 +65,27 @@ class Meter:
         if cpu_seconds is None:
             return None
         before = self._readings.get(workload_id)
-        if before is None:
-            self._readings[workload_id] = (at, cpu_seconds, None)
+        seconds = 0.0 if before is None else (at - before[0]).total_seconds()
+        if before is None or seconds > self._greatest_seconds:
+            self._remember(workload_id, (at, cpu_seconds, None))
             return None
-        seconds = (at - before[0]).total_seconds()
         if seconds < self._least_seconds:
             return before[2]
         # A count that went back (a process left that nobody waited for) makes no rate below zero.
         rate = max(0.0, cpu_seconds - before[1]) / seconds
-        self._readings[workload_id] = (at, cpu_seconds, rate)
+        self._remember(workload_id, (at, cpu_seconds, rate))
         return rate
+
+    def _remember(self, workload_id: WorkloadId, reading: tuple[datetime, float, float | None]) -> None:
+        self._readings.pop(workload_id, None)  # so that the first is the one that was read longest ago
+        self._readings[workload_id] = reading
+        if len(self._readings) > self._most:
+            del self._readings[next(iter(self._readings))]
 
     def keep(self, workload_ids: Iterable[WorkloadId]) -> None:
         """Forget all others."""
         kept = frozenset(workload_ids)
         self._readings = {one: reading for one, reading in self._readings.items() if one in kept}
-
-    def forget_before(self, at: datetime) -> None:
-        """Forget what was not read since then."""
-        self._readings = {one: reading for one, reading in self._readings.items() if reading[0] >= at}
 
 
 def pack(point: Point) -> bytes:
