@@ -16,7 +16,7 @@ async def test_a_pod_is_created_and_answered_with_all_that_the_design_names(worl
     assert answer.headers["location"] == f"/api/v1/pods/{pod['id']}"
     assert pod["owner"] == {"id": world.person("owner").id, "email": "owner@example.org", "hash": hash_}
     assert (pod["want"], pod["status"], pod["reason"]) == ("running", "starting", "starting")
-    assert pod["price"] == {"per_hour": "0.30", "per_hour_micros": 300_000, "currency": "EUR"}
+    assert pod["price"] == {"per_hour": "0.40", "per_hour_micros": 400_000, "currency": "EUR"}
     assert pod["ports"] == [
         {
             "port": 8888,
@@ -59,7 +59,7 @@ async def test_one_answer_names_all_wrong_fields_of_shape_and_of_rules(world: Ap
     assert (await owner.get("/api/v1/pods")).json()["items"] == []
 
 
-@pytest.mark.parametrize("wish", ["owner", "runtime", "role", "price", "created_by", "volume_id"])
+@pytest.mark.parametrize("wish", ["owner_id", "runtime", "role", "price", "created_by", "volume_id"])
 async def test_what_is_not_ones_to_say_is_refused_as_an_unknown_field(sqlite_world: ApiWorld, wish: str):
     owner = await sqlite_world.browser("owner")
 

@@ -117,8 +117,23 @@ async def test_start_accepts_the_price_of_now_and_a_restart_keeps_the_accepted_o
     await act(world, "stop_pod", pod)
     started = await act(world, "start_pod", pod)
 
-    assert restarted.pod.price_micros_per_hour == 300_000
-    assert started.pod.price_micros_per_hour == 400_000
+    assert restarted.pod.price_micros_per_hour == 300_000 + 100_000  # with 10 GB of disk
+    assert started.pod.price_micros_per_hour == 400_000 + 100_000
+
+
+async def test_another_disk_is_priced_anew_and_the_type_keeps_its_accepted_price(world: World):
+    pod = await world.launch(gpu_type="rtx-4090", container_disk_gb=10)
+    async with world.database.write() as session:
+        (await session.get_one(GpuTypeRow, "rtx-4090")).price_micros_per_hour = Micros(9_000_000)
+
+    async with world.database.write() as session:
+        await world.pods.stop_pod(session, pod.id, actor=actor_of(world.alice))
+        edited = await world.pods.edit_pod(
+            session, pod.id, EditRequest(container_disk_gb=30), actor=actor_of(world.alice)
+        )
+
+    assert (pod.pod.price_micros_per_hour, edited.pod.disk_micros_per_hour) == (2_600_000, 300_000)
+    assert edited.pod.price_micros_per_hour == 2_500_000 + 300_000
 
 
 async def test_a_type_that_is_not_on_offer_any_more_cannot_be_started(world: World):
@@ -266,12 +281,12 @@ async def test_with_restart_it_is_changed_and_run_anew_at_the_new_price(world: W
 
     row = after.pod
     assert (row.gpu_type, row.gpu_count, row.gpus, row.memory_gb) == ("rtx-4090", 2, 2, 96)
-    assert (row.price_micros_per_hour, row.container_disk_gb, row.image) == (5_000_000, 20, "other:2")
+    assert (row.price_micros_per_hour, row.container_disk_gb, row.image) == (5_200_000, 20, "other:2")
     assert (row.command, row.run_revision, row.want) == (["sleep", "9"], 2, Want.RUNNING)
     assert after.volume is not None
     assert (after.volume.name, after.volume.size_gb) == ("data", 5)
     assert after.incarnation is not None
-    assert after.incarnation.price_micros_per_hour == 300_000
+    assert after.incarnation.price_micros_per_hour == 400_000
     async with world.database.read() as session:
         workload = await world.pods.workload(session, pod.id, 1)
         told = (await session.scalars(select(EventRow).where(EventRow.kind == "pod.changed"))).one()

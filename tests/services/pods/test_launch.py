@@ -61,7 +61,7 @@ async def test_a_template_fills_in_what_is_not_said(world: World):
 
     row = pod.pod
     assert (row.want, row.gpu_type, row.gpu_count, row.cpu_cores, row.memory_gb) == (Want.RUNNING, "cpu", 1, 2, 4)
-    assert (row.container_disk_gb, row.price_micros_per_hour, row.runtime_id) == (10, 300_000, RUNTIME)
+    assert (row.container_disk_gb, row.price_micros_per_hour, row.runtime_id) == (10, 400_000, RUNTIME)
     assert (row.owner_id, row.created_by, row.jupyter) == (world.alice.id, world.alice.id, JupyterMode.PLATFORM)
     assert [(port.port, port.name, port.access) for port in pod.ports] == [(8888, "Jupyter Lab", Access.PRIVATE)]
     assert pod.ports[0].host == f"lab-{world.alice.hash}-8888.neuropod-pods.localhost"
@@ -142,7 +142,7 @@ async def test_a_type_that_is_not_on_offer_or_counts_wrongly_is_refused(world: W
 async def test_a_type_counts_with_its_size_and_price(world: World):
     pod = (await world.launch(gpu_type="rtx-4090", gpu_count=2)).pod
 
-    assert (pod.gpus, pod.cpu_cores, pod.memory_gb, pod.price_micros_per_hour) == (2, 16, 96, 5_000_000)
+    assert (pod.gpus, pod.cpu_cores, pod.memory_gb, pod.price_micros_per_hour) == (2, 16, 96, 5_100_000)
 
 
 async def test_a_taken_name_is_a_conflict_for_the_same_owner_alone(world: World):

@@ -86,7 +86,7 @@ async def test_opening_makes_number_price_and_allocation_at_once(world: World):
 
     (row,) = await _incarnations(world, pod)
     (allocation,) = await _allocations(world)
-    assert (row.number, row.run_revision, row.price_micros_per_hour) == (1, 1, 300_000)
+    assert (row.number, row.run_revision, row.price_micros_per_hour) == (1, 1, 400_000)
     assert (allocation.incarnation_id, allocation.cpu_cores, allocation.memory_bytes) == (row.id, 2, 4 * 10**9)
     assert allocation.disk_bytes == 10 * 10**9
     assert decide(opened.facts, None, world.clock.now()) == Ensure(1)
