@@ -384,6 +384,14 @@ def usage_reader(runtime: RuntimeReader) -> UsageReader | None:
     return cast("UsageReader", runtime) if Capability.USAGE in runtime.capabilities else None
 
 
+# Bash where the workload has it, else sh. A prompt that names the pod, unless files of the user's say another.
+LOGIN_SHELL = (
+    "/bin/sh",
+    "-c",
+    "if command -v bash >/dev/null 2>&1; then export PS1='\\u@\\h:\\w\\$ '; exec bash -l; fi; exec /bin/sh -l",
+)
+
+
 class OutputStream(StrEnum):
     """Where a command wrote to; a terminal has standard output alone."""
 
@@ -403,7 +411,7 @@ class TerminalSize:
 class ExecRequest:
     """A command to run beside a workload's own process, as that process: same user, limits, environment, folder."""
 
-    command: tuple[str, ...]  # argv, found on the workload's PATH; no shell
+    command: tuple[str, ...]  # argv, found on the workload's PATH; no shell; empty: its login shell (LOGIN_SHELL)
     at_most: int  # how many such commands may run in the workload at a time, this one included
     terminal: TerminalSize | None = None  # None: pipes
     env: Mapping[str, str] = field(default_factory=dict)  # over the workload's own

@@ -4,6 +4,7 @@ A module of tests derives a class `Test…` from `Conformance` and gives a fixtu
 its own: what takes time is waited for, with a deadline.
 """
 
+from runtimes.conformance.commands import ExecRules
 from runtimes.conformance.ends import EndRules
 from runtimes.conformance.kit import PORT, SECRET, Kit
 from runtimes.conformance.measuring import UsageRules
@@ -14,5 +15,5 @@ from runtimes.conformance.verbs import VerbRules
 __all__ = ["PORT", "SECRET", "Conformance", "Kit"]
 
 
-class Conformance(VerbRules, EndRules, LogRules, ReachRules, UsageRules):
+class Conformance(VerbRules, EndRules, LogRules, ReachRules, UsageRules, ExecRules):
     """All rules."""

@@ -9,17 +9,21 @@ from neuropod.runtimes.contract import (
     Capability,
     Capacity,
     Connection,
+    ExecRequest,
+    Execution,
     LogLine,
     LogQuery,
     NotReadyError,
     Phase,
     Report,
     Seen,
+    TooManyExecutionsError,
     Usage,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
 )
+from neuropod.runtimes.fake.execution import FakeExecution
 from neuropod.runtimes.fake.hello import Hello
 from neuropod.runtimes.fake.world import FakeWorld, Standing
 from neuropod.words import Reason
@@ -39,7 +43,9 @@ class FakeRuntime:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.IMAGES, Capability.RECIPES, Capability.TENANT_ISOLATION, Capability.USAGE})
+        return frozenset(
+            {Capability.IMAGES, Capability.RECIPES, Capability.TENANT_ISOLATION, Capability.EXEC, Capability.USAGE}
+        )
 
     async def open(self) -> None:
         await self._before("open")
@@ -184,6 +190,17 @@ class FakeRuntime:
             return transport
 
         return Connection(attach)
+
+    async def exec(self, workload_id: WorkloadId, request: ExecRequest) -> Execution:
+        await self._before("exec")
+        standing = self._world.standing.get(workload_id)
+        seen = None if standing is None else standing.seen(self._world.clock.now())
+        if standing is None or seen is None or seen.started_at is None or seen.phase is Phase.EXITED:
+            raise NotReadyError(f"{workload_id} does not run")
+        if len(self._world.executions.get(workload_id, ())) >= request.at_most:
+            raise TooManyExecutionsError("too many commands run in it")
+        env = {name: value.reveal() for name, value in standing.workload.env.items()}
+        return FakeExecution(self._world, workload_id, env, request)
 
     async def _before(self, verb: str) -> None:
         if self._world.before is not None:

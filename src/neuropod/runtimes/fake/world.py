@@ -15,6 +15,7 @@ from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import (
     Capacity,
     Device,
+    Execution,
     GpuUsage,
     Phase,
     Progress,
@@ -164,6 +165,7 @@ class FakeWorld:
         self.clock = clock
         self.standing: dict[WorkloadId, Standing] = {}
         self.kept_lines: dict[WorkloadId, list[str]] = {}  # of removed incarnations
+        self.executions: dict[WorkloadId, set[Execution]] = {}  # that run now
         self.scripts: dict[str, Script] = {}
         self.default_script = Script()
         self.capacity = Capacity(cpu_cores, 10**15, 10**16, devices)
@@ -249,6 +251,8 @@ class FakeWorld:
 
     async def aclose(self) -> None:
         """End the timers."""
+        for execution in [one for running in self.executions.values() for one in running]:
+            await execution.aclose()
         for timer in list(self._timers):
             timer.cancel()
         await asyncio.gather(*self._timers, return_exceptions=True)

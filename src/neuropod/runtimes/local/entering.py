@@ -137,6 +137,7 @@ def _go_in(
                 os._exit(0)
             _drop(entrance)
         os.closerange(_MAIN_FD, _REPORT_FD + 1)
+        os.setsid()  # here, so that it leads its process group before a signal for that can come
         if size is not None:
             _open_terminal(size)
         if entrance.isolated:
@@ -175,7 +176,6 @@ def _open_terminal(size: tuple[int, int]) -> None:
     modes = termios.tcgetattr(inner)
     modes[0] |= _IUTF8
     termios.tcsetattr(inner, termios.TCSANOW, modes)
-    os.setsid()
     fcntl.ioctl(inner, termios.TIOCSCTTY, 0)
     for place in range(3):
         os.dup2(inner, place)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from neuropod.runtimes.contract import (
+    LOGIN_SHELL,
     ExecRequest,
     NotReadyError,
     OutputChunk,
@@ -37,7 +38,8 @@ _KILLED = 137
 async def start(state_dir: Path, request: ExecRequest) -> "LocalExecution":
     """Start a command by way of the shim. Raises NotReadyError, TooManyExecutionsError, RuntimeUnavailableError."""
     size = None if request.terminal is None else [request.terminal.rows, request.terminal.columns]
-    order = json.dumps({"command": request.command, "env": dict(request.env), "terminal": size}).encode()
+    command = request.command or LOGIN_SHELL
+    order = json.dumps({"command": command, "env": dict(request.env), "terminal": size}).encode()
     try:
         connection = control.dial(state_dir, {"op": "exec", "order_bytes": len(order), "at_most": request.at_most})
     except OSError as error:

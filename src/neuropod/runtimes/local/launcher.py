@@ -62,7 +62,7 @@ def main() -> None:
     cwd, module, environment, venv, count = (os.fsdecode(text) for text in texts[:5])
     command = [os.fsdecode(word) for word in texts[5 : 5 + int(count)]]
     variables = {name: value for name, _, value in (text.partition(b"=") for text in texts[5 + int(count) :])}
-    if os.getsid(0) != os.getpid():  # one with a terminal leads its session already (`entering`)
+    if os.getsid(0) != os.getpid():  # one that came in later leads its session already (`entering`)
         os.setsid()
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and a command would inherit that
         _signal.signal(number, _signal.SIG_DFL)
