@@ -59,7 +59,7 @@ _STOPS = frozenset(
         Reason.SUSPENDED,
     }
 )
-END_REASONS = CRASHES | FINAL | _AT_ONCE | _STOPS | {Reason.LOST}
+END_REASONS = CRASHES | FINAL | _AT_ONCE | _STOPS | {Reason.LOST, Reason.GPU_LOST}
 _NOT_COUNTED = frozenset({Reason.PREPARING, Reason.SCHEDULING})
 
 
@@ -118,6 +118,7 @@ class IncarnationFacts:
     stop_reason: Reason | None = None
     ended_at: datetime | None = None
     removed_at: datetime | None = None
+    device_trouble: str = ""  # what befell a GPU of its
 
     @property
     def open(self) -> bool:
@@ -413,7 +414,9 @@ def rejected(facts: PodFacts, reason: Reason, message: str, now: datetime) -> Cl
     current = facts.incarnation
     if current is None or not current.open or reason is Reason.PLACE_OCCUPIED:
         return None
-    return Close(current.number, reason if reason in FINAL else Reason.REJECTED, message, ended_at=now)
+    # A GPU that is gone is no fault of the workload: it is opened again, on another one.
+    kept = reason if reason in FINAL or reason is Reason.GPU_LOST else Reason.REJECTED
+    return Close(current.number, kept, message, ended_at=now)
 
 
 def observed(current: IncarnationFacts, seen: Seen, now: datetime) -> IncarnationFacts:

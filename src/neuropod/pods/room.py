@@ -39,7 +39,7 @@ def free_devices(need: Need, capacity: Capacity, taken: Taken) -> Sequence[str]:
     return [
         device.name
         for device in capacity.devices
-        if device.name not in taken.devices and fits(need.model_pattern, device.model)
+        if device.name not in taken.devices and not device.trouble and fits(need.model_pattern, device.model)
     ]
 
 

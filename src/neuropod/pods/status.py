@@ -77,7 +77,11 @@ def _during_run(facts: PodFacts, current: IncarnationFacts) -> Shown:
         since = current.stop_sent_at or current.last_seen_at or current.opened_at
         return Shown(Status.STOPPING, reason, _stopping_because(facts, reason), since=since)
     if current.phase is Phase.READY:
-        return Shown(Status.RUNNING, Reason.READY, "Running.", since=current.ready_at or current.started_at)
+        ready_since = current.ready_at or current.started_at
+        if current.device_trouble:
+            message = f"Running, but {current.device_trouble}. Restart it to get another GPU."
+            return Shown(Status.RUNNING, Reason.GPU_LOST, message, since=ready_since)
+        return Shown(Status.RUNNING, Reason.READY, "Running.", since=ready_since)
     if facts.failures >= _STILL_FAILING:
         return _ours(facts, current.opened_at)
     return Shown(
@@ -169,6 +173,9 @@ def _again_later(facts: PodFacts, last: IncarnationFacts, seconds: int) -> Shown
             f"(try {crashes} of {facts.policy.crash_restarts}). What it wrote outside its volume is gone."
         )
         return Shown(Status.STARTING, Reason.CRASH_LOOP, message, since=last.ended_at)
+    if last.reason is Reason.GPU_LOST:
+        message = f"Its GPU cannot be used any more. It starts again in {seconds} s, on another one that is free."
+        return Shown(Status.STARTING, last.reason, message, since=last.ended_at)
     message = f"It was interrupted and starts again in {seconds} s. What it wrote outside its volume is gone."
     return Shown(Status.STARTING, last.reason, message, since=last.ended_at)
 

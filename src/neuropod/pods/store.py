@@ -45,6 +45,7 @@ def incarnation_facts(row: IncarnationRow) -> IncarnationFacts:
         stop_reason=Reason(row.stop_reason) if row.stop_reason is not None else None,
         ended_at=row.ended_at,
         removed_at=row.removed_at,
+        device_trouble=row.device_trouble,
     )
 
 
@@ -124,6 +125,7 @@ async def pods_page(
     actor: Actor,
     owner_id: UserId | None,
     name: str | None,
+    gpu_type: str | None,
     cursor: str | None,
     limit: int,
 ) -> Page[tuple[PodRow, UserRow]]:
@@ -139,6 +141,8 @@ async def pods_page(
         query = query.where(PodRow.owner_id == owner_id)
     if name is not None:
         query = query.where(PodRow.name == name)
+    if gpu_type is not None:
+        query = query.where(PodRow.gpu_type == gpu_type)
     if cursor is not None:
         query = query.where(PodRow.id < str(decode_cursor(cursor, 1)[0]))
     rows = [(pod, owner) for pod, owner in await session.execute(query)]  # rows become plain pairs

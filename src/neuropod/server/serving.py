@@ -26,6 +26,7 @@ from neuropod.gateway.traffic import Traffic
 from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.reconcile.devices import DevicesLoop
 from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
 from neuropod.reconcile.limits import LimitsLoop
@@ -159,7 +160,12 @@ def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driv
         sweeping_allowed=here.row.epoch <= here.row.confirmed_epoch,
     )
     return Driver(
-        [PodsLoop(world, failures), ResyncLoop(world), LimitsLoop(world, here.settings.limits, traffic)],
+        [
+            PodsLoop(world, failures),
+            ResyncLoop(world),
+            DevicesLoop(world),
+            LimitsLoop(world, here.settings.limits, traffic),
+        ],
         database=here.database,
         board=here.board,
         metrics=here.metrics,

@@ -123,7 +123,7 @@ class _Counter:
         if row.waiting_reason is not None:
             self.left_queue.append(pod_id)
         current = self._incarnation(claimed, row, now)
-        self._allocate(current.id, need)
+        self._allocate(current.id, need, row.gpu_type)
         facts = replace(claimed.facts, incarnation=current, waiting_reason=None, waiting_since=None)
         self.answers[pod_id] = Claimed(claimed.lease, facts)
 
@@ -153,7 +153,7 @@ class _Counter:
         )
         return current
 
-    def _allocate(self, incarnation_id: IncarnationId, need: Need) -> None:
+    def _allocate(self, incarnation_id: IncarnationId, need: Need, gpu_type: str) -> None:
         devices = free_devices(need, self.capacity, self.taken)[: need.gpus]
         self.taken = Taken(
             self.taken.cpu_cores + need.cpu_cores,
@@ -168,6 +168,7 @@ class _Counter:
                 "incarnation_id": incarnation_id,
                 "runtime_id": self.runtime_id,
                 "device": device,
+                "gpu_type": None if device is None else gpu_type,
                 "cpu_cores": cpu_cores,
                 "memory_bytes": memory_bytes,
                 "disk_bytes": disk_bytes,

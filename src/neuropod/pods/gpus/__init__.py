@@ -1,0 +1,1 @@
+"""Which pods hold GPUs, which wait for them, and what becomes of GPUs that are held."""
