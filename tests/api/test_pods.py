@@ -43,7 +43,7 @@ async def test_one_answer_names_all_wrong_fields_of_shape_and_of_rules(world: Ap
         "ports": [{"port": 80}, {"port": 70000}],
         "env": {"NVIDIA_VISIBLE_DEVICES": "all"},
         "jupyter": "perhaps",
-        "owner": "usr_somebody",
+        "owner_id": "usr_somebody",
     }
 
     answer = await owner.post("/api/v1/pods", json=wrong)
@@ -54,7 +54,7 @@ async def test_one_answer_names_all_wrong_fields_of_shape_and_of_rules(world: Ap
     assert (problem["code"], problem["status"]) == ("invalid", 422)
     assert {field["field"] for field in problem["fields"]} == {
         "name", "template", "gpu_type", "gpu_count", "container_disk_gb", "volume.size_gb", "ports.1.port",
-        "env.NVIDIA_VISIBLE_DEVICES", "jupyter", "owner",
+        "env.NVIDIA_VISIBLE_DEVICES", "jupyter", "owner_id",
     }  # fmt: skip
     assert (await owner.get("/api/v1/pods")).json()["items"] == []
 

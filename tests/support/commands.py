@@ -127,7 +127,7 @@ def pod_json(**changes: Any) -> dict[str, Any]:
         "id": "pod_1",
         "name": "lab",
         "owner": {"id": "usr_1", "email": "ada@example.org", "hash": "abcdefgh"},
-        "created_by": "usr_1",
+        "created_by": {"id": "usr_1", "email": "ada@example.org", "hash": "abcdefgh"},
         "created_at": "2026-01-01T00:00:00Z",
         "want": "running",
         "status": "running",

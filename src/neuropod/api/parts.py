@@ -11,7 +11,7 @@ from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
-from neuropod.pods.owners.service import Owners
+from neuropod.pods.people import Owners
 from neuropod.pods.service import Pods
 from neuropod.pods.usage.series import Meter
 from neuropod.runtimes.contract import Runtime

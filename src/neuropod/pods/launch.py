@@ -41,6 +41,7 @@ class LaunchRequest:
     """A pod to launch, from a template (its name or id) or from any image."""
 
     name: str
+    owner: str | None = None  # the address of a client, for administrators; None: the actor's own
     template: str | None = None
     image: str | None = None
     command: tuple[str, ...] | None = None

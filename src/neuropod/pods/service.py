@@ -18,7 +18,7 @@ from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, taken
 from neuropod.kit.identifiers import new_id
-from neuropod.kit.paging import MAX_LIMIT, Page
+from neuropod.kit.paging import MAX_LIMIT, Page, encode_cursor
 from neuropod.kit.secrets import Secret, SecretBox
 from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
@@ -43,6 +43,8 @@ from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.service import attach_volume
 from neuropod.words import Access, JupyterMode, Reason, Scope, Want
+
+_MOST_LOOKS = 10  # pages that one request looks through for pods of a status
 
 
 class Pods:
@@ -245,22 +247,38 @@ class Pods:
     async def list_pods(
         self, session: ReadSession, *, actor: Actor, filters: PodFilters, cursor: str | None = None, limit: int = 50
     ) -> Page[PodView]:
-        """Return the actor's own pods, newest first; administrators see another owner's or everybody's on request."""
+        """Return the actor's own pods, newest first; administrators see another owner's or everybody's on request.
+
+        A status is made, not stored, so pods are looked through for it: a page may come with fewer than `limit`.
+        """
         require_scope(actor, Scope.READ)
         if filters.everybody and not actor.is_admin:
             raise ForbiddenError("only administrators see everybody's pods", code="admin_needed")
         owner_id = filters.owner_id or (None if filters.everybody else actor.user_id)
         if owner_id is not None:
             require_sight(actor, owner_id, "user")
-        page = await store.pods_page(
-            session,
-            actor=actor,
-            owner_id=owner_id,
-            name=filters.name,
-            cursor=cursor,
-            limit=max(1, min(limit, MAX_LIMIT)),
-        )
-        return Page(await views_of(session, page.items, self._lens(), self._clock.now()), page.next_cursor)
+        limit = max(1, min(limit, MAX_LIMIT))
+        found: list[PodView] = []
+        for _ in range(1 if filters.status is None else _MOST_LOOKS):
+            page = await store.pods_page(
+                session,
+                actor=actor,
+                owner_id=owner_id,
+                name=filters.name,
+                gpu_type=filters.gpu_type,
+                cursor=cursor,
+                limit=limit,
+            )
+            views = await views_of(session, page.items, self._lens(), self._clock.now())
+            for index, view in enumerate(views):
+                if filters.status is None or view.shown.status is filters.status:
+                    found.append(view)
+                if len(found) == limit and index + 1 < len(views):
+                    return Page(found, encode_cursor(view.id))
+            cursor = page.next_cursor
+            if cursor is None or len(found) == limit:
+                break
+        return Page(found, cursor)
 
     async def show_pod(self, session: ReadSession, pod: str, *, actor: Actor) -> PodView:
         """Return a pod."""

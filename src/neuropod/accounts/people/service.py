@@ -1,6 +1,6 @@
 """What administrators do with users, and what users do with their sessions.
 
-Called by api; suspending, reinstating and deleting by `pods.owners`, since pods follow. Nobody suspends or deletes
+Called by api; suspending, reinstating and deleting by `pods.people`, since pods follow. Nobody suspends or deletes
 themselves, and one active administrator is always left: whoever takes an administrator's rights away locks all
 administrators first. Roles, sign-in links and identities are given by people, never by keys (SECURITY 27).
 """
