@@ -131,7 +131,7 @@ class FakeRuntime:
         if standing is None:
             script = self._world.scripts.get(workload.pod_name, self._world.default_script)
             if script.reject is not None:
-                raise WorkloadRejectedError(script.reject)
+                raise WorkloadRejectedError(script.reject, reason=script.reject_reason)
             self._world.place(workload)
         await self._after("ensure")
 

@@ -54,6 +54,7 @@ class Script:
     stop_seconds: float | None = 0.0  # from SIGTERM to its end; None: it ignores SIGTERM
     stop_code: int = _SIGTERM_CODE  # with which SIGTERM ends it
     reject: str | None = None  # the runtime rejects it with this sentence
+    reject_reason: Reason = Reason.REJECTED
     prints: tuple[str, ...] = ()  # lines of its log
     line_every_seconds: float | None = None  # after its process runs; None: all lines at once
     usage: Uses = Uses()
