@@ -31,6 +31,7 @@ EMAIL = re.compile(r"[^@\s\"'<>(),:;\\\[\]\x00-\x1f\x7f]{1,64}@[a-z0-9](?:[a-z0-
 
 _KEY_USE_SECONDS = 60  # uses of a key are noted to the minute, so that reading does not write
 _KEEP_ENDED = timedelta(days=30)
+_RESET = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,15 @@ class Accounts:
         user.name = name.strip()
         self._note(session, "rename_oneself", user, actor=actor)
         return user
+
+    def may_set_unproven(self, signed_in: SignedIn) -> bool:
+        """Tell whether the person may set a password without the present one: there is none, or a link just came.
+
+        A session that a one-time link began may do it for an hour: it was begun to reset the password.
+        """
+        row = signed_in.by_session
+        fresh = row is not None and row.by_link and self._clock.now() - row.created_at < _RESET
+        return signed_in.user.password_hash is None or fresh
 
     def check_new_password(self, signed_in: SignedIn, password: str, *, field: str = "new_password") -> None:
         """Raise InvalidInputError unless this may become the person's password."""

@@ -99,10 +99,14 @@ class SignIns:
         user = await session.get(UserRow, begun.user_id) if begun.user_id is not None else None
         if user is None or not user.active or user.password_hash != begun.password_hash:
             raise UnauthenticatedError(WRONG, code="wrong_credentials")
-        await store.forget_tries(session, email=begun.email, address=counted_address(browser.address))
+        await self.forget_tries(session, begun.email, browser=browser)
         if better_hash is not None:
             user.password_hash = better_hash
         return await self._new_session(session, user, browser=browser, by_link=False)
+
+    async def forget_tries(self, session: Session, email: str, *, browser: Browser) -> None:
+        """Count a person's tries from here no longer: they have shown who they are."""
+        await store.forget_tries(session, email=email, address=counted_address(browser.address))
 
     async def make_link(self, session: Session, user: UserRow, *, actor: Actor) -> SignInLink:
         """Make a one-time link for somebody; unused earlier ones end. Administrators only, and no keys of theirs."""

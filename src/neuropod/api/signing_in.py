@@ -40,16 +40,16 @@ async def sign_in_with_link(asking: Asking, token: str) -> NewSession:
 
 
 async def change_password(asking: Asking, signed_in: SignedIn, new_password: str, current_password: str | None) -> None:
-    """Set a new password. The current one is needed where there is one, unless a one-time link began the session."""
+    """Set a new password. The current one is needed where there is one, unless a link just began the session."""
     accounts = asking.parts.accounts
     accounts.check_new_password(signed_in, new_password)
-    row = signed_in.by_session
     stored = signed_in.user.password_hash
-    if stored is not None and not (row is not None and row.by_link):
+    if stored is not None and not accounts.may_set_unproven(signed_in):
         await _prove(asking, signed_in, stored, current_password)
     new_hash = await accounts.passwords.hash(new_password)
     async with asking.writing() as session:
         await accounts.set_password(session, new_hash, actor=signed_in.actor)
+        await accounts.sign_ins.forget_tries(session, signed_in.user.email, browser=asking.browser)
 
 
 async def _prove(asking: Asking, signed_in: SignedIn, stored: str, current_password: str | None) -> None:

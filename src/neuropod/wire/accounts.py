@@ -40,7 +40,7 @@ class PasswordChange(Request):
 
     new_password: SecretStr
     current_password: SecretStr | None = None
-    """Needed when one is set, unless this session began with a one-time link."""
+    """Needed when one is set, unless a one-time link began this session within the hour."""
 
 
 class SignIn(Request):

@@ -101,9 +101,7 @@ async def set_password(
 
 def _needed(asking: Visitor) -> dict[str, Any]:
     assert asking is not None
-    signed_in = asking.signed_in
-    by_link = signed_in.by_session is not None and signed_in.by_session.by_link
     return {
-        "needs_current": signed_in.user.password_hash is not None and not by_link,
+        "needs_current": not asking.parts.accounts.may_set_unproven(asking.signed_in),
         "least": asking.parts.settings.accounts.password_min_length,
     }
