@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from neuropod.catalogue.records import GpuTypeRow
@@ -12,15 +12,26 @@ from neuropod.db.engine import ReadSession, Session
 
 async def gpu_types(session: ReadSession, *, disabled: bool) -> Sequence[GpuTypeRow]:
     """Return the types in their order, with `disabled` those too that are not on offer."""
-    query = select(GpuTypeRow).order_by(GpuTypeRow.position, GpuTypeRow.name)
+    query = select(GpuTypeRow).where(GpuTypeRow.deleted_at.is_(None)).order_by(GpuTypeRow.position, GpuTypeRow.name)
     if not disabled:
         query = query.where(GpuTypeRow.enabled)
     return (await session.scalars(query)).all()
 
 
 async def gpu_type(session: ReadSession, name: str) -> GpuTypeRow | None:
-    """Return a type, on offer or not."""
+    """Return a type, on offer or not, deleted or not: pods that have it keep to it."""
     return await session.get(GpuTypeRow, name)
+
+
+async def lock_gpu_type(session: Session, name: str) -> GpuTypeRow | None:
+    """Return a type's row as it is now, locked until this transaction ends."""
+    query = select(GpuTypeRow).where(GpuTypeRow.name == name).with_for_update()
+    return await session.scalar(query.execution_options(populate_existing=True))
+
+
+async def last_position(session: ReadSession) -> int:
+    """Return the highest position in lists."""
+    return await session.scalar(select(func.max(GpuTypeRow.position)).where(GpuTypeRow.deleted_at.is_(None))) or 0
 
 
 async def add_missing(session: Session, types: Sequence[dict[str, Any]]) -> None:
