@@ -19,6 +19,7 @@ from neuropod.api.routes import (
     api_keys,
     audit,
     events,
+    execs,
     gpu_types,
     key_requests,
     logs,
@@ -48,6 +49,7 @@ API_ROUTES = (
     usage,
     ports,
     logs,
+    execs,
     events,
     system,
 )

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from neuropod.accounts.signing_in import Browser
@@ -14,7 +14,7 @@ from neuropod.settings import Addresses
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def client_address(request: Request, trusted_proxies: Sequence[str]) -> str:
+def client_address(request: HTTPConnection, trusted_proxies: Sequence[str]) -> str:
     """Return the address that a request comes from.
 
     X-Forwarded-For is believed only from `trusted_proxies` (and over the server's own Unix socket, where there is no
@@ -58,7 +58,7 @@ def cookie_name(addresses: Addresses) -> str:
     return "__Host-neuropod-session" if _cookie_is_secure(addresses) else "neuropod-session"
 
 
-def session_token(request: Request, addresses: Addresses) -> str | None:
+def session_token(request: HTTPConnection, addresses: Addresses) -> str | None:
     """Return the session's token; on the server's bare addresses cookies count for nothing."""
     if kind_of(request.scope) is HostKind.DIRECT:
         return None
@@ -99,6 +99,19 @@ def require_own_origin(request: Request, addresses: Addresses) -> None:
         return
     raise ForbiddenError(
         f"a request with a session must come from the console itself (Origin: {addresses.console_origin})",
+        code="wrong_origin",
+    )
+
+
+def require_page_of_console(websocket: HTTPConnection, addresses: Addresses) -> None:
+    """Raise ForbiddenError when a WebSocket with a session is not opened by a page of the console's, on its own host.
+
+    Unlike `require_own_origin` there is no safe method here, and an Origin is named by every browser.
+    """
+    if kind_of(websocket.scope) is HostKind.CONSOLE and websocket.headers.get("origin") == addresses.console_origin:
+        return
+    raise ForbiddenError(
+        f"a WebSocket with a session must be opened by the console's own page (Origin: {addresses.console_origin})",
         code="wrong_origin",
     )
 

@@ -12,12 +12,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, WebSocket
+from starlette.requests import HTTPConnection
 
 from neuropod.accounts.access import Actor, require_scope, require_session_of_self
 from neuropod.accounts.service import SignedIn
 from neuropod.accounts.signing_in import Browser
-from neuropod.api.callers import browser_of, client_address, require_own_origin, session_token
+from neuropod.api.callers import (
+    browser_of,
+    client_address,
+    require_own_origin,
+    require_page_of_console,
+    session_token,
+)
 from neuropod.api.parts import ApiParts
 from neuropod.db.engine import ReadSession, Session
 from neuropod.kit.errors import ForbiddenError, UnauthenticatedError
@@ -26,7 +33,7 @@ from neuropod.words import Scope
 NOBODY = "sign in, or send an API key as 'Authorization: Bearer …'"
 
 
-def parts_of(request: Request) -> ApiParts:
+def parts_of(request: HTTPConnection) -> ApiParts:
     """Return what the app was built from."""
     parts: ApiParts = request.app.state.parts
     return parts
@@ -95,7 +102,7 @@ class Caller(Asking):
         return await _signed_in(self.request, self.parts) is not None
 
 
-async def _signed_in(request: Request, parts: ApiParts) -> SignedIn | None:
+async def _signed_in(request: HTTPConnection, parts: ApiParts) -> SignedIn | None:
     """Return who is asking. A key that is sent decides alone: a wrong one is nobody, whatever the cookie says."""
     address = client_address(request, parts.settings.trusted_proxies)
     header = request.headers.get("authorization")
@@ -109,6 +116,52 @@ async def _signed_in(request: Request, parts: ApiParts) -> SignedIn | None:
                 return None
             return await parts.accounts.by_key(session, key.strip(), address=address)
         return await parts.accounts.by_session_token(session, token or "", address=address)
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketCaller:
+    """Somebody who asks for a WebSocket, and may change things."""
+
+    parts: ApiParts
+    websocket: WebSocket
+    signed_in: SignedIn
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts."""
+        return self.signed_in.actor
+
+    def reading(self) -> AbstractAsyncContextManager[ReadSession]:
+        """Open a session which changes nothing; short, since a WebSocket is long."""
+        return self.parts.database.read()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Session]:
+        """Open a transaction, which also notes the use of key or session when that is due."""
+        async with self.parts.database.write() as session:
+            if self.signed_in.use_is_due:
+                await self.parts.accounts.note_use(session, self.signed_in)
+            yield session
+
+    async def again(self) -> "WebSocketCaller | None":
+        """Return who this is now, with the rights of now; None when the key or session counts no more."""
+        signed_in = await _signed_in(self.websocket, self.parts)
+        return None if signed_in is None else WebSocketCaller(self.parts, self.websocket, signed_in)
+
+
+async def web_socket_writer(websocket: WebSocket) -> WebSocketCaller:
+    """Let those open a WebSocket who may change things: with a key, or from a page of the console's own host.
+
+    A browser sends the session's cookie with a WebSocket that any page opens, and names that page (SECURITY 17).
+    """
+    parts = parts_of(websocket)
+    signed_in = await _signed_in(websocket, parts)
+    if signed_in is None:
+        raise UnauthenticatedError(NOBODY)
+    if signed_in.actor.via == "session":
+        require_page_of_console(websocket, parts.addresses)
+    require_scope(signed_in.actor, Scope.WRITE)
+    return WebSocketCaller(parts, websocket, signed_in)
 
 
 async def anybody(request: Request) -> Asking:

@@ -1,12 +1,12 @@
 """What the API is built from; made once by server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from neuropod.accounts.service import Accounts
 from neuropod.db.engine import Database
 from neuropod.gateway.table import RouteTable
-from neuropod.ids import RuntimeId
+from neuropod.ids import PodId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
@@ -33,6 +33,7 @@ class ApiParts:
     clock: Clock
     box: SecretBox
     routes: RouteTable  # the gateway's, where the console looks hosts up
+    note_use: Callable[[PodId], None] = lambda _: None  # that a pod is used, by a terminal: it is not idle
     meter: Meter = field(default_factory=lambda: Meter(greatest_seconds=90))  # from answer to answer
 
     @property

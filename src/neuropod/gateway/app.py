@@ -33,6 +33,7 @@ from neuropod.runtimes.contract import Connection
 from neuropod.settings import Addresses, Settings
 
 _KEEP_ALIVE_SECONDS = 75  # of an idle connection between two requests
+_MOST_MESSAGE_BYTES = 1 << 20  # as wire.exec says
 _SHUTDOWN_SECONDS = 5  # then what is still being answered is cut
 
 
@@ -162,7 +163,11 @@ def serving_config(app: ASGIApplication, gateway: Gateway, settings: Settings) -
     return uvicorn.Config(
         app,
         http=partial(gateway.protocol),  # type: ignore[arg-type]  # called with keywords, as a class would be
-        ws="websockets-sansio",
+        ws="websockets-sansio",  # of the other hosts: terminals (api.terminals)
+        ws_max_size=_MOST_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a GB of output is not worth a processor
+        # Pings are sent, and keep the way open; an answer is not waited for: who takes nothing reads no pong either.
+        ws_ping_timeout=None,
         loop="uvloop",
         lifespan="off",
         access_log=False,

@@ -82,6 +82,13 @@ class UnavailableError(NeuropodError):
     code = "unavailable"
 
 
+class UnsupportedError(NeuropodError):
+    """Nothing is wrong with the request; what runs the thing does not have the ability."""
+
+    status = 501
+    code = "not_supported"
+
+
 def taken(field: str, value: str) -> ConflictError:
     """Return the error for a name that is in use."""
     sentence = f"{field} {value!r} is taken"

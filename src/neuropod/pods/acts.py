@@ -41,3 +41,22 @@ async def tell(session: Session, row: PodRow, act: Act, *, actor: Actor, now: da
     session.nudge(Topic.PODS)
     session.nudge(Topic.ROUTES)
     await record_event(session, act.kind, act.message, at=now, owner_id=owner_id, pod_id=pod_id, **data)
+
+
+async def tell_of_exec(session: Session, row: PodRow, *, actor: Actor, now: datetime, terminal: bool) -> None:
+    """Write down that a command is run in the pod; an event where somebody else than the owner does, nothing to do."""
+    owner_id, pod_id = UserId(row.owner_id), PodId(row.id)
+    record_act(
+        session,
+        "exec_pod",
+        f"pod/{row.id}",
+        at=now,
+        actor_id=actor.user_id,
+        via=actor.via,
+        owner_id=owner_id,
+        terminal=terminal,
+    )
+    if actor.user_id != owner_id:
+        message = f"An administrator has {'opened a terminal' if terminal else 'run a command'} in pod {row.name}."
+        await session.flush()
+        await record_event(session, "pod.entered", message, at=now, owner_id=owner_id, pod_id=pod_id, terminal=terminal)

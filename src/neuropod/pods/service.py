@@ -22,9 +22,10 @@ from neuropod.kit.paging import MAX_LIMIT, Page, encode_cursor
 from neuropod.kit.secrets import Secret, SecretBox
 from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
-from neuropod.pods.acts import Act, tell
+from neuropod.pods.acts import Act, tell, tell_of_exec
 from neuropod.pods.admission import admit
 from neuropod.pods.drafts import Draft, World, draft_edit, draft_launch, refusal, require_isolation
+from neuropod.pods.entering import Entrance, entrance_of
 from neuropod.pods.hosts import pod_host
 from neuropod.pods.jupyter import signed_in_path
 from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
@@ -298,6 +299,26 @@ class Pods:
         if port != rules.JUPYTER_PORT or row.jupyter == JupyterMode.OFF or actor.user_id != row.owner_id:
             return PortLink(host, "/")
         return PortLink(host, signed_in_path(await self._jupyter_token(session, row)))
+
+    async def entrance(self, session: ReadSession, pod: str, *, actor: Actor) -> Entrance:
+        """Return where commands come into the pod; asked again and again while a terminal is open (SECURITY 24).
+
+        Needs the scope `write`. Raises ConflictError (`not_running`, `no_server`), UnsupportedError.
+        """
+        require_scope(actor, Scope.WRITE)
+        row, owner = await self._in_sight(session, pod, actor=actor)
+        return entrance_of(await self._view(session, row, owner), self._runtimes, self._installation_id)
+
+    async def exec_pod(self, session: Session, pod: str, *, actor: Actor, terminal: bool) -> Entrance:
+        """Let a command run in the pod, and write down who lets it: the command's words may hold secrets and are not.
+
+        Where that is not the owner, it is an event too.
+        """
+        require_scope(actor, Scope.WRITE)
+        row, owner = await self._in_sight(session, pod, actor=actor)
+        entrance = entrance_of(await self._view(session, row, owner), self._runtimes, self._installation_id)
+        await tell_of_exec(session, row, actor=actor, now=self._clock.now(), terminal=terminal)
+        return entrance
 
     async def log_source(
         self, session: ReadSession, pod: str, *, actor: Actor, incarnation: int | None = None

@@ -94,6 +94,7 @@ async def _serve(
         clock=clock,
         box=here.box,
         routes=gateway.table,
+        note_use=gateway.streams.note_use,
     )
     traffic = Traffic(gateway.take_used)
     driver = _driver(here, failures, traffic)
