@@ -274,7 +274,12 @@ def test_a_gateway_needs_a_server(no_server: Server):
 def test_ctrl_c_while_it_starts_ends_it_at_once(no_server: Server):
     # Its port is bound first; a listener that never answers keeps nothing up.
     process = subprocess.Popen(
-        no_server.command("up"), env=no_server.env, cwd=no_server.data_dir.parent, stderr=subprocess.PIPE, text=True
+        # As a terminal starts it: a shell lets what runs in the background, and so its children, ignore Ctrl-C.
+        ["env", "--default-signal=INT", *no_server.command("up")],
+        env=no_server.env,
+        cwd=no_server.data_dir.parent,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stderr is not None
