@@ -27,6 +27,7 @@ from neuropod.gateway.passes import CookieNames
 from neuropod.gateway.proxy import Parts
 from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
+from neuropod.gateway.websockets import WebSocketProtocol
 from neuropod.ids import InstallationId, PodId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import Connection
@@ -163,7 +164,7 @@ def serving_config(app: ASGIApplication, gateway: Gateway, settings: Settings) -
     return uvicorn.Config(
         app,
         http=partial(gateway.protocol),  # type: ignore[arg-type]  # called with keywords, as a class would be
-        ws="websockets-sansio",  # of the other hosts: terminals (api.terminals)
+        ws=WebSocketProtocol,  # of the other hosts: terminals (api.terminals)
         ws_max_size=_MOST_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # a GB of output is not worth a processor
         # Pings are sent, and keep the way open; an answer is not waited for: who takes nothing reads no pong either.

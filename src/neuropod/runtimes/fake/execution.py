@@ -38,6 +38,7 @@ class FakeExecution:
         self._out: asyncio.Queue[OutputChunk] = asyncio.Queue(_QUEUE)
         self._in: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE)
         self._input_ended = False
+        self.written = 0  # bytes
         self._moved = asyncio.Event()
         self._exit_code: int | None = None
         self._ended = asyncio.Event()
@@ -192,6 +193,7 @@ class FakeExecution:
             data, stream = data.replace(b"\n", b"\r\n"), OutputStream.STDOUT
         for start in range(0, len(data), _CHUNK):
             await self._out.put(OutputChunk(stream, data[start : start + _CHUNK]))
+            self.written += len(data[start : start + _CHUNK])
             self._moved.set()
 
     async def _cat(self, _: list[str], stream: OutputStream) -> int:
