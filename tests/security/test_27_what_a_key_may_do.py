@@ -17,6 +17,9 @@ CLOSED = [
     ("PATCH", "/api/v1/me", {"name": "somebody else"}),
     ("GET", "/api/v1/session", None),
     ("DELETE", "/api/v1/session", None),
+    ("POST", "/api/v1/users", {"email": "root@example.org", "role": "admin"}),
+    ("PATCH", "/api/v1/users/outsider@example.org", {"role": "admin"}),
+    ("POST", "/api/v1/users/outsider@example.org/sign-in-link", None),
 ]
 
 

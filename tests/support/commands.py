@@ -156,6 +156,10 @@ def pod_json(**changes: Any) -> dict[str, Any]:
             }
         ],
         "price": {"per_hour": "0.30", "per_hour_micros": 300_000, "currency": "EUR"},
+        "stop_after_seconds": None,
+        "idle_stop_after_seconds": None,
+        "stops_at": None,
+        "idle": None,
         "runtime": "fake:one",
         "incarnation": {
             "number": 1,

@@ -20,6 +20,7 @@ WAIT_SECONDS = 1800
 
 # Options that are fields of the request as they are.
 _FIELDS = {
+    "owner": "owner",
     "template": "template",
     "image": "image",
     "gpu_type": "gpu_type",
@@ -61,11 +62,13 @@ def _size_options(command: F) -> F:
         "neuropod pod create lab --template jupyterlab --wait",
         "neuropod pod create site -t python-web --port 8000:site:public --disk 5",
         "neuropod pod create big -t jupyterlab-scientific --gpu-type rtx-4090 --volume data:100 -e TOKEN",
+        "neuropod pod create lab -t jupyterlab --for ada@example.org",
         "neuropod pod create job --image ubuntu:24.04 --command 'sleep 3600' --no-volume",
     ],
 )
 @click.argument("name")
 @click.option("--template", "-t", metavar="NAME", help="What to start from; see `neuropod template ls`.")
+@click.option("--for", "owner", metavar="E-MAIL", help="Make it for a client; for administrators.")
 @click.option("--image", metavar="IMAGE", help="Or any container image, where a runtime runs images.")
 @click.option(
     "--port",

@@ -20,6 +20,8 @@ _OPTIONS = {
     "env": "--env",
     "jupyter": "--jupyter",
     "scopes": "--scope",
+    "owner": "--for",
+    "volumes": "--volumes",
 }
 _LISTS = {
     "template": "see which templates there are: neuropod template ls",
@@ -27,6 +29,8 @@ _LISTS = {
 }
 _MISSING = {
     "such pod": "see your pods: neuropod pod ls",
+    "such user": "see which there are: neuropod user ls",
+    "such session": "see which there are: neuropod session ls",
     "such template": "see which there are: neuropod template ls",
     "such port": "see which there are: neuropod port ls POD",
     "no key": "see which there are: neuropod key ls",
@@ -38,6 +42,10 @@ _OF_CODES = {
     "session_needed": "this needs a person: do it in the browser",
     "wrong_host": "sign in at the console's own address",
     "not_neuropod": "is that the right address? neuropod profile ls",
+    "admin_needed": "ask an administrator",
+    "not_yourself": "let another administrator do it",
+    "last_administrator": "make somebody else an administrator first: neuropod user role USER admin",
+    "user_inactive": "let them in again: neuropod user reinstate USER",
     "preset_key": "it is set where the server is started",
 }
 

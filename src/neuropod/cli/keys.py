@@ -10,8 +10,8 @@ import click
 
 from neuropod.cli.asking import asked_key
 from neuropod.cli.commands import UserCall, UserGroup
-from neuropod.client.accounts import Accounts, session_of
-from neuropod.client.offers import Offers
+from neuropod.cli.person import signed_in
+from neuropod.client.accounts import Accounts
 from neuropod.kit.errors import NotFoundError
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.kit.terminal.tables import Column
@@ -87,8 +87,7 @@ def create(call: UserCall, name: str, scopes: tuple[str, ...], password: bool, d
 
 
 def _made_with_password(call: UserCall, name: str, scopes: list[Scope], ends_at: datetime | None) -> ApiKeyCreated:
-    email, password = _person(call)
-    with session_of(call.connect(_console(call), None), email, password) as person:
+    with signed_in(call) as person:
         return person.create_key(name, scopes, expires_at=ends_at)
 
 
@@ -101,8 +100,7 @@ def rm(call: UserCall, which: str, yes: bool) -> None:
     found = _the_key(Accounts(call.connection()), which)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Revoke {found.name} ({found.prefix}…)?", abort=True, err=True)
-    email, password = _person(call)
-    with session_of(call.connect(_console(call), None), email, password) as person:
+    with signed_in(call) as person:
         person.revoke_key(found.id)
     if call.screen.json:
         call.screen.data({"id": found.id, "revoked": True})
@@ -118,18 +116,3 @@ def _the_key(accounts: Accounts, which: str) -> ApiKey:
     if len(named) > 1:
         raise click.UsageError(f"{len(named)} keys are called {which!r}; name one by its id (`neuropod key ls`)")
     return named[0]
-
-
-def _console(call: UserCall) -> str:
-    """Return the console's own address, the only one where a password counts."""
-    return Offers(call.connection()).show_system().console_url
-
-
-def _person(call: UserCall) -> tuple[str, str]:
-    """Ask for one's password: on a terminal unseen, otherwise the first line of standard input."""
-    email = Accounts(call.connection()).show_me().email
-    if sys.stdin.isatty():
-        password: str = click.prompt(f"Password of {email}", hide_input=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\n")
-    return email, password

@@ -12,6 +12,7 @@ from neuropod.cli.creating import create, edit, waiting_options
 from neuropod.cli.logs import logs
 from neuropod.cli.showing import show_pod, show_pods
 from neuropod.cli.waiting import Goal, Waiting
+from neuropod.kit.terminal.commands import choice_of
 from neuropod.kit.terminal.exits import CommandError, Exit
 from neuropod.kit.terminal.tables import Column
 from neuropod.kit.terminal.text import local_time
@@ -30,18 +31,32 @@ def pod() -> None:
 pod.add_command(create)
 
 
-@pod.command("ls", examples=["neuropod pod ls", "neuropod pod ls --all --json"])
+@pod.command(
+    "ls",
+    examples=[
+        "neuropod pod ls",
+        "neuropod pod ls --all --status waiting --json",
+        "neuropod pod ls --user ada@example.org",
+    ],
+)
 @click.option("--all", "everybody", is_flag=True, help="All people's pods; for administrators.")
+@click.option("--user", metavar="USER", help="Somebody else's, by address or id; for administrators.")
+@click.option("--status", type=choice_of(Status), help="Only those.")
+@click.option("--gpu-type", metavar="TYPE", help="Only those on this type.")
 @click.pass_obj
-def list_(call: UserCall, everybody: bool) -> None:
+def list_(call: UserCall, everybody: bool, user: str | None, status: str | None, gpu_type: str | None) -> None:
     """List your pods, newest first."""
-    pods = list(pods_of(call).list_pods(everybody=everybody))
+    wanted = None if status is None else Status(status)
+    pods = list(pods_of(call).list_pods(everybody=everybody, owner=user, gpu_type=gpu_type, status=wanted))
     if call.show_json(pods):
+        return
+    if not pods and (everybody or user or status or gpu_type):
+        call.screen.note("No pods are like that.")
         return
     if not pods:
         call.screen.note(_NO_PODS.format(program=call.program))
         return
-    show_pods(call.screen, pods, call.clock.now(), owners=everybody)
+    show_pods(call.screen, pods, call.clock.now(), owners=everybody or user is not None)
 
 
 @pod.command("show", examples=["neuropod pod show lab", "neuropod pod show lab --json"])

@@ -68,6 +68,7 @@ def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
         ("Volume", f"{pod.volume.name}, {pod.volume.size_gb} GB at {pod.volume.path}: kept" if pod.volume else "none"),
         ("Disk", f"{pod.container_disk_gb} GB elsewhere: lost when it stops"),
         ("Owner", pod.owner.email),
+        ("Made by", pod.created_by.email if pod.created_by.id != pod.owner.id else ""),
         ("Created", local_time(pod.created_at)),
         ("Run", "" if run is None else f"no. {run.number}, begun {local_time(run.started_at or run.opened_at)}"),
         ("Id", pod.id),

@@ -8,6 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from pydantic import SecretStr
 
 from neuropod.client.connection import Connection
+from neuropod.client.users import user_path
 from neuropod.kit.errors import NeuropodError, UnauthenticatedError
 from neuropod.wire.accounts import (
     ApiKey,
@@ -19,8 +20,10 @@ from neuropod.wire.accounts import (
     KeyRequest,
     KeyRequestCreated,
     Me,
+    PasswordChange,
     SignIn,
 )
+from neuropod.wire.users import SignInLink, User, UserCreate, UserEdit
 from neuropod.words import Scope
 
 
@@ -65,6 +68,23 @@ class Person:
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key."""
         self._connection.send("DELETE", f"/api-keys/{key_id}", headers=self._headers)
+
+    def set_password(self, new_password: str, current_password: str) -> None:
+        """Set one's password; other sessions end."""
+        body = PasswordChange(new_password=SecretStr(new_password), current_password=SecretStr(current_password))
+        self._connection.send("PUT", "/me/password", body=body, headers=self._headers)
+
+    def create_user(self, asked: UserCreate) -> User:
+        """Make a user."""
+        return self._connection.ask(User, "POST", "/users", body=asked, headers=self._headers)
+
+    def edit_user(self, user: str, asked: UserEdit) -> User:
+        """Give a user another role or name."""
+        return self._connection.ask(User, "PATCH", user_path(user), body=asked, headers=self._headers)
+
+    def make_sign_in_link(self, user: str) -> SignInLink:
+        """Make a one-time link; this answer alone holds it."""
+        return self._connection.ask(SignInLink, "POST", user_path(user, "sign-in-link"), headers=self._headers)
 
     def sign_out(self) -> None:
         """End the session."""

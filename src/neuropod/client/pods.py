@@ -12,6 +12,7 @@ from neuropod.wire.events import Event, EventPage
 from neuropod.wire.logs import LogEnd, LogLine
 from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, Port, PortCreate, PortEdit, PortLink, PortPage
 from neuropod.wire.usage import PodUsage
+from neuropod.words import Status
 
 # How often a cut log is taken up again before the cut counts: a server that restarts is back within a minute.
 _RESUMES = 60
@@ -29,9 +30,17 @@ class Pods:
         self._connection = connection
         self._sleep = sleep
 
-    def list_pods(self, *, everybody: bool = False) -> Iterator[Pod]:
-        """Yield one's pods, newest first; with `everybody`, which is for administrators, all."""
-        params = {"everybody": "true"} if everybody else {}
+    def list_pods(
+        self,
+        *,
+        everybody: bool = False,
+        owner: str | None = None,
+        gpu_type: str | None = None,
+        status: Status | None = None,
+    ) -> Iterator[Pod]:
+        """Yield one's pods, newest first; `everybody` and `owner` (id or address) are for administrators."""
+        params = {"owner": owner, "gpu_type": gpu_type, "status": status}
+        params |= {"everybody": "true"} if everybody else {}
         return self._connection.pages(PodPage, "/pods", params=params)
 
     def show_pod(self, pod: str) -> Pod:
