@@ -24,7 +24,6 @@ from neuropod.runtimes.fake.world import Script, Uses
 from neuropod.words import Activity, Reason, Status, Want
 from reconcile.plant import Plant, Server
 
-
 # What only the clock decides; the SQL is the same in tests on both.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
