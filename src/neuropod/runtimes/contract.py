@@ -54,6 +54,14 @@ class TooManyExecutionsError(Exception):
     """As many commands as are allowed run beside the workload's own process already."""
 
 
+class VolumeInUseError(Exception):
+    """A workload still uses the volume; nothing was taken away. Try again later."""
+
+
+class NoRoomError(Exception):
+    """There is no room for what would be promised; the sentence says how much there is."""
+
+
 class Capability(StrEnum):
     """What a runtime can do beyond the contract; declared, never guessed with isinstance."""
 
@@ -62,6 +70,7 @@ class Capability(StrEnum):
     TENANT_ISOLATION = "tenant_isolation"  # strangers' pods are kept apart; without it only administrators launch
     EXEC = "exec"  # runs further commands in a workload: it is an `Exec`
     USAGE = "usage"
+    VOLUMES = "volumes"  # tells of volumes, grows and removes them: it is a `Volumes`
 
 
 class Phase(StrEnum):
@@ -382,6 +391,46 @@ class UsageReader(Protocol):
 def usage_reader(runtime: RuntimeReader) -> UsageReader | None:
     """Return the runtime as what tells usage; None for one that does not declare that it can."""
     return cast("UsageReader", runtime) if Capability.USAGE in runtime.capabilities else None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUse:
+    """How a volume is now: the size that it really has, which after a growth may be smaller than what was asked for."""
+
+    size_bytes: int
+    used_bytes: int
+    full: bool  # next to nothing can be written any more
+    measured_at: datetime
+
+
+class Volumes(Protocol):
+    """The ability of Capability.VOLUMES; see `volumes_of`. Volumes are named by id alone; none is ever listed."""
+
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+        """Measure those of the volumes that were made; the others are left out. Raises RuntimeUnavailableError.
+
+        Where that takes a scan, what was measured last is told, and the scan goes on.
+        """
+        ...
+
+    async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:
+        """Let the volume be that large; tell whether it is now, else it is from the next start on.
+
+        One that was not made yet, or is larger, stays as it is. Raises NoRoomError, RuntimeUnavailableError.
+        """
+        ...
+
+    async def remove_volume(self, volume_id: VolumeId) -> None:
+        """Take the volume and its data away; may be repeated, also after one that was cut short.
+
+        Raises VolumeInUseError, RuntimeUnavailableError.
+        """
+        ...
+
+
+def volumes_of(runtime: RuntimeReader) -> Volumes | None:
+    """Return the runtime as what keeps volumes; None for one that does not declare that it can."""
+    return cast("Volumes", runtime) if Capability.VOLUMES in runtime.capabilities else None
 
 
 # Bash where the workload has it, else sh. A prompt that names the pod, unless files of the user's say another.

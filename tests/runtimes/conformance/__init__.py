@@ -11,9 +11,10 @@ from runtimes.conformance.measuring import UsageRules
 from runtimes.conformance.reaching import ReachRules
 from runtimes.conformance.reading import LogRules
 from runtimes.conformance.verbs import VerbRules
+from runtimes.conformance.volumes import VolumeRules
 
 __all__ = ["PORT", "SECRET", "Conformance", "Kit"]
 
 
-class Conformance(VerbRules, EndRules, LogRules, ReachRules, UsageRules, ExecRules):
+class Conformance(VerbRules, EndRules, LogRules, ReachRules, UsageRules, ExecRules, VolumeRules):
     """All rules."""

@@ -426,6 +426,34 @@ def test_a_folder_is_measured_however_deep_and_no_link_is_followed(tmp_path: Pat
 
 @pytest.mark.root
 @pytest.mark.user
+def test_a_folder_that_is_full_already_may_be_entered_and_not_be_filled_on(tmp_path: Path):
+    folders = plan_at(tmp_path, images=False)
+    disk = disks.attach_volume(folders, "vol_1", size_bytes=20 * MIB, uid=os.getuid(), gid=os.getgid())
+    (disk.path / "much").write_bytes(os.urandom(30 * MIB))
+    ended = disk.overrun()
+    disk.detach()
+
+    again = disks.attach_volume(folders, "vol_1", size_bytes=20 * MIB, uid=os.getuid(), gid=os.getgid())
+    entered = again.overrun()
+    (again.path / "more").write_bytes(os.urandom(20 * MIB))
+
+    assert (ended, entered, again.overrun()) == (True, False, True)
+
+
+@pytest.mark.root
+@pytest.mark.user
+def test_a_folder_grows_while_it_is_used(tmp_path: Path):
+    folders = plan_at(tmp_path, images=False)
+    disk = disks.attach_volume(folders, "vol_1", size_bytes=20 * MIB, uid=os.getuid(), gid=os.getgid())
+    (disk.path / "much").write_bytes(os.urandom(30 * MIB))
+
+    assert disk.overrun()
+    assert disks.grow_volume(folders, "vol_1", 40 * MIB)
+    assert not disk.overrun()
+
+
+@pytest.mark.root
+@pytest.mark.user
 def test_files_without_content_count_too(tmp_path: Path):
     folders = plan_at(tmp_path, images=False)
     disk = disks.attach_volume(folders, "vol_1", size_bytes=MIB, uid=os.getuid(), gid=os.getgid())

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from neuropod.ids import InstallationId, PodId, RuntimeId
+from neuropod.ids import InstallationId, PodId, RuntimeId, VolumeId
 from neuropod.runtimes.contract import (
     Capability,
     Capacity,
@@ -13,12 +13,15 @@ from neuropod.runtimes.contract import (
     Execution,
     LogLine,
     LogQuery,
+    NoRoomError,
     NotReadyError,
     Phase,
     Report,
     Seen,
     TooManyExecutionsError,
     Usage,
+    VolumeInUseError,
+    VolumeUse,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
@@ -44,7 +47,14 @@ class FakeRuntime:
     @property
     def capabilities(self) -> frozenset[Capability]:
         return frozenset(
-            {Capability.IMAGES, Capability.RECIPES, Capability.TENANT_ISOLATION, Capability.EXEC, Capability.USAGE}
+            {
+                Capability.IMAGES,
+                Capability.RECIPES,
+                Capability.TENANT_ISOLATION,
+                Capability.EXEC,
+                Capability.USAGE,
+                Capability.VOLUMES,
+            }
         )
 
     async def open(self) -> None:
@@ -201,6 +211,39 @@ class FakeRuntime:
             raise TooManyExecutionsError("too many commands run in it")
         env = {name: value.reveal() for name, value in standing.workload.env.items()}
         return FakeExecution(self._world, workload_id, env, request)
+
+    # ---- volumes
+
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+        await self._before("volume_use")
+        now, made = self._world.clock.now(), self._world.volumes
+        return {
+            each: VolumeUse(found.size_bytes, found.used_bytes, found.used_bytes >= found.size_bytes, now)
+            for each, found in made.items()
+            if each in volume_ids
+        }
+
+    async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:
+        await self._before("grow_volume")
+        volume = self._world.volumes.get(volume_id)
+        if size_bytes > self._world.capacity.disk_bytes:
+            raise NoRoomError("There is no room.")
+        if volume is None or size_bytes <= volume.size_bytes:
+            return True
+        if volume.grows_at_once:
+            volume.size_bytes = size_bytes
+        await self._after("grow_volume")
+        return volume.grows_at_once
+
+    async def remove_volume(self, volume_id: VolumeId) -> None:
+        await self._before("remove_volume")
+        now = self._world.clock.now()
+        for standing in self._world.standing.values():
+            attached = standing.workload.volume
+            if attached is not None and attached.id == volume_id and standing.seen(now).phase is not Phase.EXITED:
+                raise VolumeInUseError(f"{standing.workload.pod_name} uses it")
+        self._world.volumes.pop(volume_id, None)
+        await self._after("remove_volume")
 
     async def _before(self, verb: str) -> None:
         if self._world.before is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from neuropod.ids import PodId
+from neuropod.ids import PodId, VolumeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import (
     Capacity,
@@ -159,6 +159,15 @@ class Standing:
         return seen if ready is None else replace(seen, phase=Phase.READY, reason=Reason.READY)
 
 
+@dataclass(slots=True)
+class FakeVolume:
+    """A volume that was made."""
+
+    size_bytes: int
+    used_bytes: int = 0
+    grows_at_once: bool = True
+
+
 class FakeWorld:
     """Everything that stands, by workload; scripts by pod name; faults by a hook."""
 
@@ -167,6 +176,7 @@ class FakeWorld:
         self.standing: dict[WorkloadId, Standing] = {}
         self.kept_lines: dict[WorkloadId, list[str]] = {}  # of removed incarnations
         self.executions: dict[WorkloadId, set[Execution]] = {}  # that run now
+        self.volumes: dict[VolumeId, FakeVolume] = {}  # that were made
         self.scripts: dict[str, Script] = {}
         self.default_script = Script()
         self.capacity = Capacity(cpu_cores, 10**15, 10**16, devices)
@@ -181,6 +191,9 @@ class FakeWorld:
     def place(self, workload: Workload) -> None:
         """Let a workload stand."""
         script = self.scripts.get(workload.pod_name, self.default_script)
+        if workload.volume is not None:
+            volume = self.volumes.setdefault(workload.volume.id, FakeVolume(workload.volume.size_bytes))
+            volume.size_bytes = max(volume.size_bytes, workload.volume.size_bytes)
         self._identities += 1
         standing = Standing(workload, script, f"fake-{self._identities}", self.clock.now())
         self.standing[workload.id] = standing

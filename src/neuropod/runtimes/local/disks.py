@@ -1,13 +1,15 @@
 """Disks with a size that holds: volumes and container disks, as loop-mounted images (root) or measured folders (user).
 
-Called by the server (`room_bytes`, `capacity_bytes`, `delete_tree`, `sweep`) and by each pod's shim (`attach_volume`,
-`attach_container_disk`, `overrun`). Nothing below a pod's own folder is ever followed by name (SECURITY 5).
+Called by the server (`room_bytes`, `capacity_bytes`, `delete_tree`, `sweep`, and `keeping` for volumes) and by each
+pod's shim (`attach_volume`, `attach_container_disk`, `overrun`). Nothing below a pod's own folder is ever followed by
+name (SECURITY 5).
 
 Below `<data dir>`, root-only (0700); `<name>` is the volume's id or the incarnation's key:
 
     volumes/<name>.img, disks/<name>.img    images; sparse, their length is their size
     volumes/<name>.at/, disks/<name>.at/    where an image is mounted while somebody uses it
-    volumes/<name>/, disks/<name>/          folders, where there are no images; <name>.size: what was promised and used
+    volumes/<name>/, disks/<name>/          folders, where there are no images; <name>.size: what was promised and used,
+                                            and when that was measured
     …/.locks/<name>.users                   held shared by each shim that uses the disk: the kernel lets go for the dead
     …/.locks/<name>.gate                    held while the disk is mounted, unmounted, made or grown
     disks/.blank/                           empty file systems, copied in a few milliseconds where mkfs takes fifty
@@ -18,11 +20,11 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from neuropod.runtimes.local import images
+from neuropod.runtimes.local import images, linux
 from neuropod.runtimes.local.tools import ToolFailedError, Tools, run
 
 _VOLUMES, _DISKS = "volumes", "disks"
@@ -31,10 +33,17 @@ _INODE_BYTES = 512  # what a file costs that has no content: else they are free,
 _DELETE_SECONDS = 3600.0
 _SCAN_SECONDS = 3600.0
 _ENDLESS = 1 << 60
+_TOLERATED_BYTES = (
+    16 << 20
+)  # over the size of a volume that is a folder: else a full one would end each new run at once
 
 
 class DiskFullError(Exception):
     """The data disk has no room for what would be promised; the sentence says how much there is."""
+
+
+class DiskInUseError(Exception):
+    """A live shim uses the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,10 @@ class _Place:
     def gate(self) -> Path:
         return self.home / ".locks" / f"{self.name}.gate"
 
+    def exists(self, *, images: bool) -> bool:
+        """Tell whether the disk was made."""
+        return self.image.exists() if images else self.size.exists()
+
     def prepare(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.users.parent.mkdir(mode=0o700, exist_ok=True)
@@ -170,7 +183,8 @@ def _attach(plan: DiskPlan, place: _Place, size_bytes: int, *, journal: bool) ->
         if not plan.images:
             _promise_folder(plan, place, size_bytes)
             place.folder.mkdir(mode=0o700, exist_ok=True)
-            return _Folder(plan, place, size_bytes, _hold(place.users))
+            tolerated = _tolerated(size_of_folder(place).used_bytes, size_bytes) if journal else 0
+            return _Folder(plan, place, size_bytes, _hold(place.users), tolerated)
         had = images.size_of(place.image)
         if size_bytes > had:
             with _promising(plan, size_bytes - had):
@@ -188,6 +202,13 @@ def _attach(plan: DiskPlan, place: _Place, size_bytes: int, *, journal: bool) ->
             os.close(users)
             raise
         return _Image(place, path, has, users)
+
+
+def _tolerated(used_bytes: int, size_bytes: int) -> int:
+    """Return by how much a volume may exceed its size that is full when it is attached: its owner shall get in."""
+    if used_bytes < size_bytes - size_bytes // 100:
+        return 0
+    return max(0, min(used_bytes, 2 * size_bytes) - size_bytes) + _TOLERATED_BYTES
 
 
 class _Image:
@@ -218,26 +239,37 @@ class _Image:
 class _Folder:
     """A disk that is a folder."""
 
-    def __init__(self, plan: DiskPlan, place: _Place, size_bytes: int, users: int) -> None:
+    def __init__(self, plan: DiskPlan, place: _Place, size_bytes: int, users: int, tolerated_bytes: int) -> None:
         self.path = place.folder
         self.size_bytes = size_bytes
         self._plan = plan
         self._place = place
         self._users = users
+        self._tolerated_bytes = tolerated_bytes
 
     def used_bytes(self) -> int:
-        used = measure(self._plan.tools, self.path)
-        with suppress(OSError):
-            _write_size(self._place.size, self.size_bytes, used)
-        return used
+        return measure_folder(self._plan, self._place).used_bytes
 
     def overrun(self) -> bool:
-        return self.used_bytes() > self.size_bytes
+        found = measure_folder(self._plan, self._place)
+        # It may have grown since it was attached.
+        return found.used_bytes > max(self.size_bytes, found.promised_bytes) + self._tolerated_bytes
 
     def detach(self) -> None:
         if self._users >= 0:
             os.close(self._users)
             self._users = -1
+
+
+def measure_folder(plan: DiskPlan, place: "_Place") -> "Size":
+    """Measure a disk that is a folder, and write down what was found (run it in a thread)."""
+    used = measure(plan.tools, place.folder)
+    with _locked(place.gate):
+        found = Size(size_of_folder(place).promised_bytes, used, int(linux.wall_time()))
+        if place.size.exists():
+            with suppress(OSError):
+                _write_size(place.size, found)
+    return found
 
 
 def measure(tools: Tools, folder: Path) -> int:
@@ -277,7 +309,7 @@ def used_by_container_disk(plan: DiskPlan, workload: str) -> int | None:
 def _used(plan: DiskPlan, place: _Place) -> int | None:
     with suppress(OSError, ValueError):
         if not plan.images:
-            return int(place.size.read_text().split()[1])  # as its shim measured it last
+            return _read_size(place.size).used_bytes  # as its shim measured it last
         if images.is_mounted(place.at):
             facts = os.statvfs(place.at)
             return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
@@ -310,13 +342,64 @@ def remove_container_disk(plan: DiskPlan, workload: str) -> None:
     with _locked(place.gate):
         if images.is_mounted(place.at):
             images.unmount(place.at)
-        with suppress(FileNotFoundError):
-            place.at.rmdir()
-        place.image.unlink(missing_ok=True)
-        if place.folder.exists():
-            delete_tree(plan, place.folder)
-        for path in (place.size, place.users, place.gate):
-            path.unlink(missing_ok=True)
+        _delete(plan, place)
+
+
+def _delete(plan: DiskPlan, place: _Place) -> None:
+    """Delete a disk that is not mounted; the gate is held. Its promise goes last: one cut short still counts."""
+    with suppress(FileNotFoundError):
+        place.at.rmdir()
+    place.image.unlink(missing_ok=True)
+    if place.folder.exists():
+        delete_tree(plan, place.folder)
+    for path in (place.size, place.users, place.gate):
+        path.unlink(missing_ok=True)
+
+
+def volume_place(plan: DiskPlan, volume_id: str) -> _Place:
+    """Return where a volume is; it is there when `exists` of it says so."""
+    return _place(plan, _VOLUMES, volume_id)
+
+
+def remove_volume(plan: DiskPlan, volume_id: str) -> None:
+    """Delete a volume with its data; may be repeated, also after one that was cut short. Raises DiskInUseError."""
+    place = _place(plan, _VOLUMES, volume_id)
+    if not place.home.is_dir():
+        return
+    place.prepare()
+    with _locked(place.gate):
+        users = os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if images.is_mounted(place.at):
+                images.unmount(place.at)
+            _delete(plan, place)
+        except BlockingIOError:
+            raise DiskInUseError(f"a pod uses {volume_id}") from None
+        finally:
+            os.close(users)
+
+
+def grow_volume(plan: DiskPlan, volume_id: str, size_bytes: int) -> bool:
+    """Let a volume that is there be larger, at once where that goes; tell whether it is. Raises DiskFullError.
+
+    Where it is not at once, the next `attach_volume` that finds it used by nobody makes it so.
+    """
+    place, size_bytes = _place(plan, _VOLUMES, volume_id), _in_blocks(size_bytes)
+    if not place.exists(images=plan.images):
+        return True
+    with _locked(place.gate):
+        if not plan.images:
+            _promise_folder(plan, place, size_bytes)
+            return True
+        had = images.size_of(place.image)
+        if size_bytes > had:
+            with _promising(plan, size_bytes - had):
+                images.lengthen(place.image, size_bytes)
+        if not images.is_mounted(place.at):
+            return True
+        _, has = images.mount(place.image, place.at, tools=plan.tools, journal=True)
+        return images.fills(has, place.image)
 
 
 def capacity_bytes(plan: DiskPlan) -> int:
@@ -346,8 +429,8 @@ def _promises(plan: DiskPlan) -> Iterator[tuple[int, int]]:
                     facts = path.lstat()
                     yield facts.st_size, facts.st_blocks * 512
                 elif path.suffix == ".size":
-                    promised, used = path.read_text().split()
-                    yield int(promised), int(used)
+                    size = _read_size(path)
+                    yield size.promised_bytes, size.used_bytes
 
 
 @contextmanager
@@ -365,18 +448,39 @@ def _promising(plan: DiskPlan, bytes_more: int) -> Iterator[None]:
 
 
 def _promise_folder(plan: DiskPlan, place: _Place, size_bytes: int) -> None:
-    had, used = 0, 0
-    with suppress(OSError, ValueError):
-        had, used = (int(word) for word in place.size.read_text().split())
-    if size_bytes > had:
-        with _promising(plan, size_bytes - had):
-            _write_size(place.size, size_bytes, used)
+    had = size_of_folder(place)
+    if size_bytes > had.promised_bytes:
+        with _promising(plan, size_bytes - had.promised_bytes):
+            _write_size(place.size, replace(had, promised_bytes=size_bytes))
 
 
-def _write_size(path: Path, promised: int, used: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What stands in a folder's `.size`; `measured_at` is in seconds since 1970, 0 for never."""
+
+    promised_bytes: int = 0
+    used_bytes: int = 0
+    measured_at: int = 0
+
+
+def _read_size(path: Path) -> Size:
+    return Size(*(int(word) for word in path.read_text().split()))
+
+
+def size_of_folder(place: _Place) -> Size:
+    """Return what was promised and measured last."""
+    with suppress(OSError, ValueError, TypeError):
+        return _read_size(place.size)
+    return Size()
+
+
+def _write_size(path: Path, size: Size) -> None:
     coming = path.with_name(f"{path.name}.{os.getpid()}")
-    coming.write_text(f"{promised} {used}\n")
-    coming.rename(path)
+    try:
+        coming.write_text(f"{size.promised_bytes} {size.used_bytes} {size.measured_at}\n")
+        coming.rename(path)
+    finally:
+        coming.unlink(missing_ok=True)
 
 
 def sweep(plan: DiskPlan) -> int:

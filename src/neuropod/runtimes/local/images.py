@@ -141,6 +141,11 @@ def _fill(image: int, device: str, device_fd: int, tools: Tools) -> int:
     return _size(device_fd)
 
 
+def fills(size_bytes: int, image: Path) -> bool:
+    """Tell whether a file system of that size takes all of its file."""
+    return size_bytes + _SLACK_BYTES >= size_of(image)
+
+
 def _fill_unmounted(device: str, tools: Tools) -> None:
     run([*tools.e2fsck, "-f", "-p", device], timeout_seconds=_GROW_SECONDS, good=frozenset({0, 1}))
     run([*tools.resize2fs, device], timeout_seconds=_GROW_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from neuropod.ids import InstallationId, PodId, RuntimeId
+from neuropod.ids import InstallationId, PodId, RuntimeId, VolumeId
 from neuropod.runtimes.contract import (
     Capability,
     Capacity,
@@ -31,11 +31,12 @@ from neuropod.runtimes.contract import (
     RuntimeUnavailableError,
     Seen,
     Usage,
+    VolumeUse,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
 )
-from neuropod.runtimes.local import cleaning, control, executing, log, usage
+from neuropod.runtimes.local import cleaning, control, executing, keeping, log, usage
 from neuropod.runtimes.local.devices import MachineGpus, notes_on
 from neuropod.runtimes.local.following import lines_of
 from neuropod.runtimes.local.ground import Opened, open_machine
@@ -80,6 +81,7 @@ class LocalRuntime:
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._starter = ShimStarter()
         self._gpus = gpus or MachineGpus(NvmlReader())
+        self._volumes = keeping.VolumeKeeper()
         self._closing = False
 
     @property
@@ -89,7 +91,7 @@ class LocalRuntime:
     @property
     def capabilities(self) -> frozenset[Capability]:
         isolates = self._opened is not None and self._opened.ground.mode != "none"
-        here = {Capability.RECIPES, Capability.EXEC, Capability.USAGE}
+        here = {Capability.RECIPES, Capability.EXEC, Capability.USAGE, Capability.VOLUMES}
         return frozenset(here | ({Capability.TENANT_ISOLATION} if isolates else set()))
 
     # ---- opening and closing
@@ -108,6 +110,7 @@ class LocalRuntime:
         for subscription in list(self._subscriptions.values()):
             subscription.close()
         self._subscriptions.clear()
+        await self._volumes.aclose()
         await asyncio.to_thread(self._starter.close)
         await asyncio.to_thread(self._gpus.close)
         standing = any(self._directories.incarnations(pod) for pod in self._directories.pods())
@@ -399,6 +402,17 @@ class LocalRuntime:
 
     async def exec(self, workload_id: WorkloadId, request: ExecRequest) -> Execution:
         return await executing.start(self._reachable(workload_id), request)
+
+    # ---- volumes
+
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+        return await self._volumes.use(self._required().disks, volume_ids)
+
+    async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:
+        return await self._in_thread(partial(keeping.grow, self._required().disks, volume_id, size_bytes))
+
+    async def remove_volume(self, volume_id: VolumeId) -> None:
+        await self._in_thread(partial(keeping.remove, self._required().disks, volume_id))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
