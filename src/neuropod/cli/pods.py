@@ -11,6 +11,7 @@ from neuropod.cli.connecting import complete_pod, pods_of
 from neuropod.cli.creating import create, edit, waiting_options
 from neuropod.cli.logs import logs
 from neuropod.cli.showing import show_pod, show_pods
+from neuropod.cli.top import top
 from neuropod.cli.waiting import Goal, Waiting
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.kit.terminal.exits import CommandError, Exit
@@ -21,9 +22,16 @@ from neuropod.words import Status
 
 _NO_PODS = "No pods yet. Launch one: {program} pod create lab --template jupyterlab --wait"
 _EVENT_COLUMNS = (Column("AT"), Column("WHAT"), Column("", shrinks=True))
+# Loaded when they are asked for: no other command has to pay for WebSockets.
+_LATER = {"exec": "neuropod.cli.execs:exec_", "shell": "neuropod.cli.execs:shell"}
 
 
-@click.group("pod", cls=UserGroup)
+class _PodGroup(UserGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*(name for name in super().list_commands(ctx) if name not in _LATER), *_LATER]
+
+
+@click.group("pod", cls=_PodGroup, modules=_LATER)
 def pod() -> None:
     """Launch pods, look at them, open, stop and delete them."""
 
@@ -70,6 +78,7 @@ def show(call: UserCall, name: str) -> None:
 
 
 pod.add_command(logs)
+pod.add_command(top)
 
 
 @pod.command("open", examples=["neuropod pod open lab 8888", "neuropod pod open lab --browser"])

@@ -64,6 +64,12 @@ class Connection:
         else:
             self._client.headers["Authorization"] = f"Bearer {key}"
 
+    @property
+    def authorization(self) -> str | None:
+        """The header that goes with every request, for what is no request of HTTP's."""
+        value: str | None = self._client.headers.get("Authorization")
+        return value
+
     def close(self) -> None:
         """Close it."""
         self._client.close()

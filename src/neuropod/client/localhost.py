@@ -8,7 +8,7 @@ import ssl
 
 import httpx
 
-_LOOPBACKS = ("127.0.0.1", "::1")
+LOOPBACKS = ("127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
@@ -34,12 +34,12 @@ class LoopbackTransport(httpx.BaseTransport):
         host = request.url.host
         if host != "localhost" and not host.endswith(".localhost"):
             return self._inner.handle_request(request)
-        for address in _LOOPBACKS[:-1]:
+        for address in LOOPBACKS[:-1]:
             try:
                 return self._inner.handle_request(_to(request, address))
             except httpx.ConnectError:
                 continue  # nothing was sent yet
-        return self._inner.handle_request(_to(request, _LOOPBACKS[-1]))
+        return self._inner.handle_request(_to(request, LOOPBACKS[-1]))
 
     def close(self) -> None:
         self._inner.close()

@@ -26,6 +26,7 @@ class Exit(IntEnum):
     POD_FAILED = 7
     NOT_ALLOWED = 8
     INTERRUPTED = 130
+    CUT = 255
 
 
 MEANINGS = {
@@ -39,6 +40,7 @@ MEANINGS = {
     Exit.POD_FAILED: "with `--wait`: the pod failed, or the time was over",
     Exit.NOT_ALLOWED: "you may not do this",
     Exit.INTERRUPTED: "ended by Ctrl-C",
+    Exit.CUT: "of `pod exec` and `pod shell`: cut from a command that ran; else they end with the command's own code",
 }
 
 _OF_ERRORS: tuple[tuple[type[NeuropodError], Exit], ...] = (
