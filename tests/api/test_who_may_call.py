@@ -47,6 +47,9 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/templates": (401, 200, 200, 200, 200),
     "GET /api/v1/templates/{template}": (401, 200, 200, 200, 200),
     "GET /api/v1/gpu-types": (401, 200, 200, 200, 200),
+    "POST /api/v1/gpu-types": (401, 403, 403, 201, 403),
+    "PATCH /api/v1/gpu-types/{gpu_type}": (401, 403, 403, 200, 403),
+    "DELETE /api/v1/gpu-types/{gpu_type}": (401, 403, 403, 204, 403),
     "POST /api/v1/pods": (401, 201, 201, 201, 201),
     "GET /api/v1/pods": (401, 200, 200, 200, 200),
     "GET /api/v1/pods/{pod}": (401, 404, 200, 200, 200),
@@ -95,6 +98,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/api-keys": {"json": {"name": "laptop", "scopes": ["read"]}},
     "POST /api/v1/key-requests": {"json": {"name": "laptop", "scopes": ["read"]}},
     "POST /api/v1/key-requests/{request_id}/claim": {"json": {"secret": "wrong"}},
+    "POST /api/v1/gpu-types": {
+        "json": {"name": "h100", "price": {"per_hour": "3"}, "cpu_cores": 8, "memory_gb": 64, "model_pattern": "H100"}
+    },
+    "PATCH /api/v1/gpu-types/{gpu_type}": {"json": {"price": {"per_hour_micros": 1}}},
     "PATCH /api/v1/pods/{pod}": {"json": {"container_disk_gb": 20}},
     "POST /api/v1/pods/{pod}/ports": {"json": {"port": 5000}},
     "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},
@@ -146,7 +153,7 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
     owner = await sqlite_world.browser("owner")
     clients = await _clients(sqlite_world)
     method, path = route.split(" ")
-    values = {"port": "8888", "request_id": "krq_none", "template": "jupyterlab", "version": "1", "name": "pages.css"}
+    values = {"port": "8888", "request_id": "krq_none", "template": "jupyterlab", "gpu_type": "rtx-4050", "version": "1", "name": "pages.css"}
     things = []
     for number in range(len(CALLERS)):
         if "{pod}" in path:

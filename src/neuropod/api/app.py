@@ -89,7 +89,7 @@ def build_routes(parts: ApiParts) -> FastAPI:
     app.include_router(operations.router)
     for page in PAGE_ROUTES:
         app.include_router(page.router)
-    errors.install(app, pages.error, pods.CHECKS)
+    errors.install(app, pages.error, pods.CHECKS | gpu_types.CHECKS)
     _describe(app)
     return app
 

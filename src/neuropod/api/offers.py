@@ -37,7 +37,7 @@ def _fitting(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> int:
     by_memory = (capacity.memory_bytes - taken.memory_bytes) // (row.memory_gb * BYTES_PER_GB)
     counts = [by_cpu, by_memory]
     if row.gpus:
-        free = [device for device in capacity.devices if device.name not in taken.devices]
+        free = [one for one in capacity.devices if one.name not in taken.devices and not one.trouble]
         counts.append(sum(fits(row.model_pattern, device.model) for device in free) // row.gpus)
     return max(0, min(counts))
 

@@ -8,7 +8,7 @@ import click
 from neuropod.cli.commands import UserCall, UserCommand
 from neuropod.cli.connecting import pods_of
 from neuropod.cli.showing import show_pod
-from neuropod.cli.typed import command_of, env_of, port_of, volume_of
+from neuropod.cli.typed import command_of, env_of, limit_of, port_of, volume_of
 from neuropod.cli.waiting import Goal, Waiting
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.wire.pods import Pod, PodCreate, PodEdit
@@ -41,7 +41,7 @@ def waiting_options(command: F) -> F:
 
 def _size_options(command: F) -> F:
     for option in reversed((
-        click.option("--gpu-type", metavar="TYPE", help="What it runs on; see `neuropod gpu ls`."),
+        click.option("--gpu-type", metavar="TYPE", help="What it runs on; see `neuropod gpu-type ls`."),
         click.option("--gpu-count", type=int, metavar="N", help="How many of that type."),
         click.option("--disk", type=int, metavar="GB", help="Its container disk: what it writes outside /workspace."),
         click.option("--volume", metavar="NAME[:GB]", help="The disk at /workspace, made at its first use."),
@@ -50,6 +50,10 @@ def _size_options(command: F) -> F:
                      help="A variable; KEY alone takes the value from here. Repeatable."),
         click.option("--command", metavar="WORDS", help="What to run instead, split into words as a shell would."),
         click.option("--jupyter", type=choice_of(JupyterMode), help="Where Jupyter's token comes from."),
+        click.option("--stop-after", metavar="SPAN",
+                     help="Stop each run so long after it began: 8h, 90m, 1d12h; or never."),
+        click.option("--idle-stop-after", metavar="SPAN",
+                     help="Stop it once nobody used it and nothing worked in it for so long; or never."),
     )):  # fmt: skip
         command = option(command)
     return command
@@ -63,6 +67,7 @@ def _size_options(command: F) -> F:
         "neuropod pod create site -t python-web --port 8000:site:public --disk 5",
         "neuropod pod create big -t jupyterlab-scientific --gpu-type rtx-4090 --volume data:100 -e TOKEN",
         "neuropod pod create lab -t jupyterlab --for ada@example.org",
+        "neuropod pod create lab -t jupyterlab --stop-after 8h --idle-stop-after 30m",
         "neuropod pod create job --image ubuntu:24.04 --command 'sleep 3600' --no-volume",
     ],
 )
@@ -109,6 +114,9 @@ def _values(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
         values["env"] = env_of(given["env"], environ)
     if given["command"] is not None:
         values["command"] = command_of(given["command"])
+    for name in ("stop_after", "idle_stop_after"):
+        if given[name] is not None:
+            values[f"{name}_seconds"] = limit_of(given[name])
     return values
 
 
@@ -118,6 +126,7 @@ def _values(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
     examples=[
         "neuropod pod edit lab --gpu-type rtx-4070 --restart --wait",
         "neuropod pod edit lab --disk 20",
+        "neuropod pod edit lab --stop-after 12h --idle-stop-after never",
         "neuropod pod edit lab --volume data:50 --restart",
     ],
 )
@@ -132,7 +141,8 @@ def _values(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
 def edit(call: UserCall, /, name: str, **given: Any) -> None:
     """Change a pod.
 
-    All changes need a new run, so a pod that runs is changed only with --restart. --env replaces all variables.
+    All changes but limits of time need a new run, so a pod that runs is changed only with --restart. --env replaces all
+    variables.
     """
     values = _values(given, call.environ)
     if given["no_command"]:

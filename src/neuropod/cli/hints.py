@@ -19,13 +19,15 @@ _OPTIONS = {
     "ports": "--port",
     "env": "--env",
     "jupyter": "--jupyter",
+    "stop_after_seconds": "--stop-after",
+    "idle_stop_after_seconds": "--idle-stop-after",
     "scopes": "--scope",
     "owner": "--for",
     "volumes": "--volumes",
 }
 _LISTS = {
     "template": "see which templates there are: neuropod template ls",
-    "gpu_type": "see which types there are: neuropod gpu ls",
+    "gpu_type": "see which types there are: neuropod gpu-type ls",
 }
 _MISSING = {
     "such pod": "see your pods: neuropod pod ls",
@@ -36,6 +38,7 @@ _MISSING = {
     "no key": "see which there are: neuropod key ls",
 }
 _OF_CODES = {
+    "gpu_type_in_use": "withdraw it instead: neuropod gpu-type edit NAME --withdrawn",
     "name_taken": "choose another name, or look at what has it: neuropod pod ls",
     "restart_required": "say --restart to stop it and start it changed; what is on its container disk is lost",
     "limit_reached": "delete something that you do not need any more first",

@@ -14,7 +14,7 @@ _MODULES = {
     "pod": "neuropod.cli.pods:pod",
     "port": "neuropod.cli.ports:port",
     "template": "neuropod.cli.offers:template",
-    "gpu": "neuropod.cli.offers:gpu",
+    "gpu-type": "neuropod.cli.gpu_types:gpu_type",
     "key": "neuropod.cli.keys:key",
     "session": "neuropod.cli.sessions:session",
     "me": "neuropod.cli.sessions:me",

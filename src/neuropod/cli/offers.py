@@ -1,4 +1,4 @@
-"""`neuropod template …` and `neuropod gpu …`: what there is to choose from."""
+"""`neuropod template …`: what there is to start from."""
 
 import click
 
@@ -14,14 +14,6 @@ _TEMPLATE_COLUMNS = (
     Column("TYPE"),
     Column("TITLE", shrinks=True),
     Column("", shrinks=True),
-)
-_GPU_COLUMNS = (
-    Column("NAME"),
-    Column("FREE"),
-    Column("PER HOUR", right=True),
-    Column("CORES", right=True),
-    Column("MEMORY", right=True),
-    Column("TITLE", shrinks=True),
 )
 
 
@@ -84,32 +76,3 @@ def _fields(found: Template) -> list[tuple[str, str]]:
         ("Jupyter", "" if found.jupyter is JupyterMode.OFF else "opens signed in"),
     ]
     return [(name, value) for name, value in pairs if value]
-
-
-@click.group("gpu", cls=UserGroup)
-def gpu() -> None:
-    """Look at GPU types: what they cost, and what is free."""
-
-
-@gpu.command("ls", examples=["neuropod gpu ls", "neuropod gpu ls --json"])
-@click.pass_obj
-def list_gpu_types(call: UserCall) -> None:
-    """List the types that pods can run on; the one without GPU is `cpu`."""
-    found = list(Offers(call.connection()).list_gpu_types())
-    if call.show_json(found):
-        return
-    rows = [
-        [
-            one.name,
-            f"{one.free} of {one.total}",
-            f"{one.price.per_hour} {one.price.currency}",
-            str(one.cpu_cores),
-            f"{one.memory_gb} GB",
-            one.title,
-        ]
-        for one in found
-    ]
-    if rows:
-        call.screen.table(_GPU_COLUMNS, rows)
-    else:
-        call.screen.note("No type is on offer here; an administrator has to enable one.")

@@ -1,16 +1,15 @@
-"""What there is to choose from: templates and GPU types; and the server itself."""
+"""What there is to start from, and the server itself."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
 
 from neuropod.client.connection import Connection
-from neuropod.wire.gpu_types import GpuType, GpuTypePage
 from neuropod.wire.system import System
 from neuropod.wire.templates import Template, TemplatePage
 
 
 class Offers:
-    """`/api/v1/templates`, `/api/v1/gpu-types`, `/api/v1/system`."""
+    """`/api/v1/templates`, `/api/v1/system`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -22,10 +21,6 @@ class Offers:
     def show_template(self, template: str) -> Template:
         """Return a template, by name or id."""
         return self._connection.ask(Template, "GET", f"/templates/{quote(template, safe='')}")
-
-    def list_gpu_types(self) -> Iterator[GpuType]:
-        """Yield the types on offer."""
-        return self._connection.pages(GpuTypePage, "/gpu-types")
 
     def show_system(self) -> System:
         """Return the server's version and addresses."""

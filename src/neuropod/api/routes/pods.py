@@ -237,4 +237,4 @@ async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[F
     )
 
 
-CHECKS: Mapping[str, WrongFieldsToo] = {"create_pod": _wrong_with_create, "edit_pod": _wrong_with_edit}
+CHECKS: dict[str, WrongFieldsToo] = {"create_pod": _wrong_with_create, "edit_pod": _wrong_with_edit}
