@@ -5,7 +5,7 @@ from datetime import datetime
 
 from neuropod.kit.terminal.screen import Screen
 from neuropod.kit.terminal.tables import Column
-from neuropod.kit.terminal.text import ago, local_time
+from neuropod.kit.terminal.text import ago, exact_span, local_time
 from neuropod.wire.pods import Pod, Port
 from neuropod.words import Status
 
@@ -67,6 +67,8 @@ def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
         ("Price", f"{pod.price.per_hour} {pod.price.currency} per hour"),
         ("Volume", f"{pod.volume.name}, {pod.volume.size_gb} GB at {pod.volume.path}: kept" if pod.volume else "none"),
         ("Disk", f"{pod.container_disk_gb} GB elsewhere: lost when it stops"),
+        ("Stops", _deadline(pod)),
+        ("Idle", _idle(pod, now)),
         ("Owner", pod.owner.email),
         ("Made by", pod.created_by.email if pod.created_by.id != pod.owner.id else ""),
         ("Created", local_time(pod.created_at)),
@@ -77,6 +79,24 @@ def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
     if pod.ports:
         screen.say()
         show_ports(screen, pod.ports)
+
+
+def _deadline(pod: Pod) -> str:
+    if pod.stop_after_seconds is None:
+        return ""
+    after = f"{exact_span(pod.stop_after_seconds)} after a run began"
+    return after if pod.stops_at is None else f"{local_time(pod.stops_at)}, {after}"
+
+
+def _idle(pod: Pod, now: datetime) -> str:
+    if pod.idle_stop_after_seconds is None:
+        return ""
+    limit = f"stopped after {exact_span(pod.idle_stop_after_seconds)} of it"
+    if pod.idle is None or (pod.idle.since is None and not pod.idle.kept_by):
+        return limit
+    if pod.idle.kept_by:
+        return f"no ({', '.join(pod.idle.kept_by)}); {limit}"
+    return f"for {ago(pod.idle.since, now)}, stops at {local_time(pod.idle.stops_at)}; {limit}"
 
 
 def show_ports(screen: Screen, ports: Sequence[Port]) -> None:

@@ -1,5 +1,6 @@
-"""Values as they are typed at a command, made into requests: `8000:web:public`, `data:50`, `KEY=VALUE`, a command."""
+"""Values as typed at a command, made into requests: `8000:web:public`, `data:50`, `KEY=VALUE`, `8h`, commands."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 
@@ -53,6 +54,20 @@ def env_of(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Secret
             value = environ[key]
         env[key] = SecretStr(value)
     return env
+
+
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+
+
+def limit_of(text: str) -> int | None:
+    """Read a span of time, `8h`, `1d12h`, `90m`, as seconds; `never` is none."""
+    if text == "never":
+        return None
+    found = _SPAN.fullmatch(text)
+    if found is None or not text:
+        raise click.BadParameter(f"{text!r} is no span of time; write 8h, 1d12h, 90m, or never")
+    return sum(int(number) * size for number, size in zip(found.groups(), _UNITS.values(), strict=True) if number)
 
 
 def command_of(text: str) -> list[str]:

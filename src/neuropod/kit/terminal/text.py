@@ -72,6 +72,16 @@ def span(seconds: float) -> str:
     return f"{whole} s"
 
 
+def exact_span(seconds: int) -> str:
+    """Return a span of time with all its units: `1 d 12 h`."""
+    parts = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        whole, seconds = divmod(seconds, size)
+        if whole:
+            parts.append(f"{whole} {unit}")
+    return " ".join(parts) or "0 s"
+
+
 def ago(at: datetime | None, now: datetime) -> str:
     """Return how long ago that was; `-` for never."""
     return "-" if at is None else span((now - at).total_seconds())
