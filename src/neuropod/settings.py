@@ -192,6 +192,19 @@ class AccountSettings(Group):
     """Characters a password needs at least. Default 10."""
 
 
+class EventSettings(Group):
+    """Events, and who follows them."""
+
+    keep_seconds: Seconds = 30 * 24 * 3600
+    """How long events are kept. Default 30 days: a follower that was away for longer reads everything anew."""
+
+    keep_count: Annotated[int, Field(ge=1000)] = 200_000
+    """How many events are kept at most. Default 200,000."""
+
+    streams_per_user: Annotated[int, Field(gt=0)] = 100
+    """Event streams that a user may have open at a time, on one server. Default 100."""
+
+
 class PriceSettings(Group):
     """What disks cost; what a GPU type costs stands in the catalogue, which administrators edit."""
 
@@ -209,6 +222,71 @@ class PriceSettings(Group):
     def disk_micros_per_gb_hour(self) -> Micros:
         """The price as what one calculates with."""
         return price_of_text(self.disk_gb_hour)
+
+
+class OidcSettings(Group):
+    """Signing in by another provider (OpenID Connect). Off until issuer and client are set; see docs/howto/users.md."""
+
+    issuer: str | None = None
+    """The provider's issuer, as its own configuration names it: `https://id.example.org/realms/lab`. Default none:
+    people sign in with passwords and one-time links alone."""
+
+    client_id: str | None = None
+    """The id under which this installation is registered there, with `<console>/auth/oidc/callback` as its only
+    redirect address. Default none."""
+
+    client_secret: SecretStr | None = None
+    """The secret that belongs to it. Default none: a public client, held by PKCE alone."""
+
+    name: str = "your organisation"
+    """What stands on the button: `Sign in with …`. Default `your organisation`."""
+
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    """What is asked for. Default openid, email, profile; some providers tell groups only for a scope of their own."""
+
+    allowed_email_domains: tuple[str, ...] = ()
+    """Domains of verified addresses that may sign in; applied at each sign-in. Default none: not asked."""
+
+    allowed_claim: str | None = None
+    """A claim that decides who may sign in, by name, or by names with dots: `groups`, `realm_access.roles`. Default
+    none: not asked. With `allowed_email_domains` both must hold."""
+
+    allowed_values: tuple[str, ...] = ()
+    """Values of `allowed_claim` that let somebody in. Default none."""
+
+    admin_claim: str | None = None
+    """A claim that decides who is an administrator. Default none: administrators here say so. When it is set, the role
+    follows it at each sign-in, down as well as up, but for the last active administrator."""
+
+    admin_values: tuple[str, ...] = ()
+    """Values of `admin_claim` that make an administrator. Default none."""
+
+    create_users: bool = True
+    """Make an account at the first sign-in of who is let in by a rule above. Default true; without a rule only
+    identities that an administrator linked sign in."""
+
+    allow_anyone: bool = False
+    """Make accounts for everybody whom the provider knows, without a rule. Default false: with a public provider that
+    would be the whole world."""
+
+    trust_unverified_email: bool = False
+    """Count addresses as verified although the provider does not say `email_verified`. Default false: whoever can set
+    an address there could come in by its domain."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "OidcSettings":
+        if (self.issuer is None) != (self.client_id is None):
+            raise ValueError("issuer and client_id go together")
+        if (self.allowed_claim is None) == bool(self.allowed_values):
+            raise ValueError("allowed_claim and allowed_values go together")
+        if (self.admin_claim is None) == bool(self.admin_values):
+            raise ValueError("admin_claim and admin_values go together")
+        if self.issuer is not None:
+            parts = urlsplit(self.issuer)
+            here = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+            if parts.scheme != "https" and not (parts.scheme == "http" and here):
+                raise ValueError("issuer must be an https address")
+        return self
 
 
 class Settings(BaseSettings):
@@ -293,6 +371,12 @@ class Settings(BaseSettings):
 
     accounts: AccountSettings = AccountSettings()
     """Signing in."""
+
+    events: EventSettings = EventSettings()
+    """Events, and who follows them."""
+
+    oidc: OidcSettings = OidcSettings()
+    """Signing in by another provider."""
 
     @field_validator("admin_api_key")
     @classmethod

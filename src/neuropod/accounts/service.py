@@ -6,6 +6,7 @@ holds only their hashes.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -86,9 +87,22 @@ class Accounts:
     async def by_key(self, session: ReadSession, key: str, *, address: str = "") -> SignedIn | None:
         """Return who an API key stands for, its rights its scopes and its owner's present role (SECURITY 27)."""
         found = await store.key_by_hash(session, token_hash(key))
-        if found is None:
-            return None
-        row, user = found
+        return None if found is None else self._of_key(*found, address=address)
+
+    async def still_signed_in(
+        self, session: ReadSession, *, session_ids: Collection[SessionId], key_ids: Collection[ApiKeyId]
+    ) -> dict[SessionId | ApiKeyId, Actor]:
+        """Return who those of the sessions and keys stand for that still count; two queries for any number."""
+        standing: dict[SessionId | ApiKeyId, Actor] = {}
+        for row, user in await store.sessions_by_ids(session, session_ids):
+            if (found := self._signed_in(row, user, address="")) is not None:
+                standing[SessionId(row.id)] = found.actor
+        for key, user in await store.keys_by_ids(session, key_ids):
+            if (found := self._of_key(key, user, address="")) is not None:
+                standing[ApiKeyId(key.id)] = found.actor
+        return standing
+
+    def _of_key(self, row: ApiKeyRow, user: UserRow, *, address: str) -> SignedIn | None:
         now = self._clock.now()
         ended = row.expires_at is not None and row.expires_at <= now
         if row.revoked_at is not None or ended or not user.active:
@@ -176,6 +190,10 @@ class Accounts:
         if user is None or not user.active:
             raise NotFoundError("nobody has this address")
         return user
+
+    async def user_with_address(self, session: ReadSession, email: str) -> UserRow | None:
+        """Return who has that address and is not deleted, active or not."""
+        return await store.user_by_email(session, normal_email(email))
 
     async def rename_oneself(self, session: Session, name: str, *, actor: Actor) -> UserRow:
         """Change one's own name."""

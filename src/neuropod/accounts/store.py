@@ -1,7 +1,8 @@
 """All SQL of accounts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 
@@ -17,6 +18,8 @@ from neuropod.accounts.throttle import Tries
 from neuropod.db.engine import ReadSession, Session
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.words import Role
+
+_IDS_AT_ONCE = 5000
 
 # People
 
@@ -60,6 +63,27 @@ async def _session_where(session: ReadSession, condition: ColumnElement[bool]) -
     )
     row = found.first()
     return None if row is None else (row[0], row[1])
+
+
+async def sessions_by_ids(session: ReadSession, session_ids: Collection[str]) -> Sequence[tuple[SessionRow, UserRow]]:
+    """Return sessions and whose they are."""
+    query = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
+    return await _in_parts(session, query, SessionRow.id, session_ids)
+
+
+async def keys_by_ids(session: ReadSession, key_ids: Collection[str]) -> Sequence[tuple[ApiKeyRow, UserRow]]:
+    """Return API keys and whose they are."""
+    query = select(ApiKeyRow, UserRow).join(UserRow, UserRow.id == ApiKeyRow.user_id)
+    return await _in_parts(session, query, ApiKeyRow.id, key_ids)
+
+
+async def _in_parts(session: ReadSession, query: Any, column: Any, ids: Collection[str]) -> list[Any]:
+    """Read rows of many ids: databases bound the parameters of a query."""
+    rows: list[Any] = []
+    sorted_ids = sorted(ids)
+    for start in range(0, len(sorted_ids), _IDS_AT_ONCE):
+        rows.extend((await session.execute(query.where(column.in_(sorted_ids[start : start + _IDS_AT_ONCE])))).all())
+    return rows
 
 
 async def extend_session(session: Session, session_id: str, *, used_at: datetime, expires_at: datetime) -> None:

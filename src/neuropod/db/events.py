@@ -6,10 +6,10 @@ on PostgreSQL the id is drawn under a transaction-long advisory lock.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, func, insert, select, text
+from sqlalchemy import BigInteger, Index, Integer, delete, func, insert, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import ReadSession, Session, Topic
@@ -100,3 +100,49 @@ async def events_of_pod(
 async def newest_event_id(session: ReadSession) -> EventId:
     """Return the id of the newest event, 0 when there is none: where a new follower starts."""
     return EventId(await session.scalar(select(func.max(EventRow.id))) or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The ids of the oldest and the newest event that are kept; both 0 before the first."""
+
+    oldest: EventId
+    newest: EventId
+
+    def holds_all_after(self, event_id: EventId) -> bool:
+        """Tell whether nothing that came after this one is gone, and whether it was ever given out."""
+        return self.oldest - 1 <= event_id <= self.newest
+
+
+async def bounds(session: ReadSession) -> Bounds:
+    """Return which events are kept. The newest always is, so an id is never given out twice."""
+    oldest, newest = (await session.execute(select(func.min(EventRow.id), func.max(EventRow.id)))).one()
+    return Bounds(EventId(oldest or 0), EventId(newest or 0))
+
+
+async def events_after(
+    session: ReadSession,
+    after: EventId,
+    *,
+    until: EventId | None = None,
+    owner_id: UserId | None = None,
+    pod_id: PodId | None = None,
+    limit: int,
+) -> Sequence[EventRow]:
+    """Return what happened after an event, oldest first: everybody's, or one owner's, or a pod's."""
+    query = select(EventRow).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
+    if until is not None:
+        query = query.where(EventRow.id <= until)
+    if owner_id is not None:
+        query = query.where(EventRow.owner_id == owner_id)
+    if pod_id is not None:
+        query = query.where(EventRow.pod_id == pod_id)
+    return (await session.scalars(query)).all()
+
+
+async def prune_events(session: Session, *, now: datetime, keep_seconds: float, keep_count: int) -> None:
+    """Delete events that are too old or too many. The newest stays whatever its age: ids go on from it."""
+    newest = await newest_event_id(session)
+    too_old = EventRow.at < now - timedelta(seconds=keep_seconds)
+    statement = delete(EventRow).where(EventRow.id < newest, too_old | (EventRow.id <= newest - keep_count))
+    await session.execute(statement.execution_options(synchronize_session=False))
