@@ -29,7 +29,7 @@ async def worked_at(runtime: Runtime, workload_id: WorkloadId, token: Secret | N
     latest: datetime | None = None
     # Our own question is no activity.
     for path in ("/api/kernels", "/api/terminals"):
-        with suppress(OSError, TimeoutError, ValueError, EOFError, NotReadyError, RuntimeUnavailableError):
+        with suppress(OSError, TimeoutError, ValueError, RecursionError, NotReadyError, RuntimeUnavailableError):
             async with asyncio.timeout(ASK_SECONDS):
                 body = await _get(runtime, workload_id, f"{path}?no_track_activity=1", token)
             for at in activities(json.loads(body), now):

@@ -35,7 +35,7 @@ def test_what_holds_for_a_new_pod(settings: LimitSettings, asked: AskedLimits, u
         (OPEN, AskedLimits(59, 0), [("stop_after_seconds", "range"), ("idle_stop_after_seconds", "range")]),
         (OPEN, AskedLimits(31_622_401), [("stop_after_seconds", "range")]),
         (BOUND, AskedLimits(7201, 1801), [("stop_after_seconds", "range"), ("idle_stop_after_seconds", "range")]),
-        (BOUND, AskedLimits(None, None), [("stop_after_seconds", "required"), ("idle_stop_after_seconds", "required")]),
+        (BOUND, AskedLimits(None, None), [("stop_after_seconds", "missing"), ("idle_stop_after_seconds", "missing")]),
     ],
 )
 def test_what_is_wrong_names_the_field_and_the_rule(settings: LimitSettings, asked: AskedLimits, wrong: list):

@@ -56,7 +56,7 @@ def _one(
     if asked is None:
         if most is None:
             return None, ()
-        return None, (FieldError(field, "required", f"{field} must be given here, at most {most} s"),)
+        return None, (FieldError(field, "missing", f"{field} must be given here, at most {most} s"),)
     greatest = MOST_SECONDS if most is None else most
     if LEAST_SECONDS <= asked <= greatest:
         return asked, ()
