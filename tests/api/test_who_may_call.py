@@ -38,6 +38,9 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
     "DELETE /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
     "DELETE /api/v1/users/{user}/sessions/{session_id}": (401, 403, 403, 204, 403),
+    "GET /api/v1/users/{user}/identities": (401, 403, 403, 200, 403),
+    "POST /api/v1/users/{user}/identities": (401, 403, 403, 409, 403),  # no provider is set here
+    "DELETE /api/v1/users/{user}/identities/{identity_id}": (401, 403, 403, 404, 403),
     "GET /api/v1/audit": (401, 200, 200, 200, 200),
     "GET /api/v1/api-keys": (401, 200, 200, 200, 200),
     "POST /api/v1/api-keys": (401, 201, 201, 201, 403),
@@ -76,6 +79,8 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "POST /sign-in": (403, 401, 401, 401, 307),  # nobody comes from no page of ours; the others' password is wrong
     "GET /sign-in/link": (200, 200, 200, 200, 307),
     "POST /sign-in/link": (403, 401, 401, 401, 307),
+    "GET /auth/oidc/start": (404, 404, 404, 404, 307),  # no provider is set here
+    "GET /auth/oidc/callback": (404, 404, 404, 404, 307),
     "POST /sign-out": (303, 303, 303, 303, 307),
     "GET /password": (303, 200, 200, 200, 307),
     "POST /password": (303, 303, 303, 303, 307),
@@ -94,6 +99,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /api/v1/me/password": {"json": {"new_password": "a better password"}},
     "POST /api/v1/users": {"json": {"email": "new@example.org"}},
     "PATCH /api/v1/users/{user}": {"json": {"name": "Somebody Else"}},
+    "POST /api/v1/users/{user}/identities": {"json": {"subject": "s-1"}},
     "DELETE /api/v1/users/{user}": {"params": {"volumes": "keep"}},
     "POST /api/v1/api-keys": {"json": {"name": "laptop", "scopes": ["read"]}},
     "POST /api/v1/key-requests": {"json": {"name": "laptop", "scopes": ["read"]}},
@@ -153,7 +159,15 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
     owner = await sqlite_world.browser("owner")
     clients = await _clients(sqlite_world)
     method, path = route.split(" ")
-    values = {"port": "8888", "request_id": "krq_none", "template": "jupyterlab", "gpu_type": "rtx-4050", "version": "1", "name": "pages.css"}
+    values = {
+        "port": "8888",
+        "request_id": "krq_none",
+        "identity_id": "idn_none",
+        "template": "jupyterlab",
+        "gpu_type": "rtx-4050",
+        "version": "1",
+        "name": "pages.css",
+    }
     things = []
     for number in range(len(CALLERS)):
         if "{pod}" in path:

@@ -7,6 +7,7 @@ somebody may have planted there is worth nothing afterwards.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from neuropod.accounts import store
 from neuropod.accounts.access import Actor, require_administrator, require_hand
@@ -22,6 +23,8 @@ from neuropod.kit.secrets import Secret, token_hash
 from neuropod.settings import AccountSettings
 from neuropod.words import Scope
 
+Way = Literal["password", "link", "oidc"]
+
 _FAMILIAR = timedelta(days=90)
 WRONG = "this address and password do not belong together"
 LINK_GONE = "this link was used, or is too old; ask for a new one"
@@ -29,11 +32,12 @@ LINK_GONE = "this link was used, or is too old; ask for a new one"
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Where a sign-in comes from, and the session it had (`token`), which ends with it."""
+    """Where a sign-in comes from, and the session it had (`token`, or only its hash), which ends with it."""
 
     address: str
     user_agent: str
     token: str | None = None
+    earlier_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class SignIns:
         await self.forget_tries(session, begun.email, browser=browser)
         if better_hash is not None:
             user.password_hash = better_hash
-        return await self._new_session(session, user, browser=browser, by_link=False)
+        return await self.begin_session(session, user, browser=browser, way="password")
 
     async def forget_tries(self, session: Session, email: str, *, browser: Browser) -> None:
         """Count a person's tries from here no longer: they have shown who they are."""
@@ -137,7 +141,7 @@ class SignIns:
         user = await session.get(UserRow, user_id) if user_id is not None else None
         if user is None or not user.active:
             raise UnauthenticatedError(LINK_GONE, code="link_gone")
-        return await self._new_session(session, user, browser=browser, by_link=True)
+        return await self.begin_session(session, user, browser=browser, way="link")
 
     async def sign_out(self, session: Session, *, actor: Actor) -> None:
         """End the session that asks; the gate lets none of its passes through any more (SECURITY 24)."""
@@ -148,10 +152,12 @@ class SignIns:
             row.revoked_at = self._clock.now()
             session.nudge(Topic.ROUTES)
 
-    async def _new_session(self, session: Session, user: UserRow, *, browser: Browser, by_link: bool) -> NewSession:
+    async def begin_session(self, session: Session, user: UserRow, *, browser: Browser, way: Way) -> NewSession:
+        """Make a session for who has shown who they are; the one that the browser had ends."""
         now = self._clock.now()
-        if browser.token is not None:
-            await store.revoke_sessions(session, at=now, token_hash=token_hash(browser.token))
+        earlier = {browser.earlier_hash, None if browser.token is None else token_hash(browser.token)} - {None}
+        for hash_ in earlier:
+            await store.revoke_sessions(session, at=now, token_hash=hash_)
             session.nudge(Topic.ROUTES)
         token = new_token()
         row = SessionRow(
@@ -161,7 +167,7 @@ class SignIns:
             created_at=now,
             used_at=now,
             expires_at=now + timedelta(seconds=self._settings.session_seconds),
-            by_link=by_link,
+            by_link=way == "link",
             address=browser.address,
             user_agent=browser.user_agent[:300],
         )
@@ -176,7 +182,7 @@ class SignIns:
             via="session",
             owner_id=UserId(user.id),
             address=browser.address,
-            by_link=by_link,
+            by=way,
         )
         return NewSession(Secret(token), row, user)
 

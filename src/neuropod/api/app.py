@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from neuropod import __version__
 from neuropod.api import errors
 from neuropod.api.hosts import HostDoor
-from neuropod.api.pages import connect, home, passing, sign_in
+from neuropod.api.pages import connect, home, oidc, passing, sign_in
 from neuropod.api.pages.rendering import Pages
 from neuropod.api.parts import ApiParts
 from neuropod.api.routes import (
@@ -21,12 +21,14 @@ from neuropod.api.routes import (
     events,
     execs,
     gpu_types,
+    identities,
     key_requests,
     logs,
     me,
     operations,
     pods,
     ports,
+    quotes,
     session,
     system,
     templates,
@@ -40,6 +42,7 @@ API_ROUTES = (
     session,
     me,
     users,
+    identities,
     audit,
     api_keys,
     key_requests,
@@ -48,12 +51,13 @@ API_ROUTES = (
     pods,
     usage,
     ports,
+    quotes,
     logs,
     execs,
     events,
     system,
 )
-PAGE_ROUTES = (sign_in, home, connect, passing)
+PAGE_ROUTES = (sign_in, oidc, home, connect, passing)
 
 
 def build_api(parts: ApiParts) -> ASGIApp:
@@ -89,7 +93,7 @@ def build_routes(parts: ApiParts) -> FastAPI:
     app.include_router(operations.router)
     for page in PAGE_ROUTES:
         app.include_router(page.router)
-    errors.install(app, pages.error, pods.CHECKS | gpu_types.CHECKS)
+    errors.install(app, pages.error, pods.CHECKS | gpu_types.CHECKS | quotes.CHECKS)
     _describe(app)
     return app
 

@@ -47,7 +47,7 @@ def _is_within(address: str, networks: Sequence[str]) -> bool:
     return any(ip in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-def _cookie_is_secure(addresses: Addresses) -> bool:
+def cookie_is_secure(addresses: Addresses) -> bool:
     """Whether browsers take a `__Host-` cookie there: https, or http on localhost (seen in Chromium 156)."""
     host = addresses.console_host
     return addresses.console_origin.startswith("https:") or host == "localhost" or host.endswith(".localhost")
@@ -55,7 +55,7 @@ def _cookie_is_secure(addresses: Addresses) -> bool:
 
 def cookie_name(addresses: Addresses) -> str:
     """Return the session cookie's name; the prefix makes browsers refuse it from any other host (RFC 6265bis)."""
-    return "__Host-neuropod-session" if _cookie_is_secure(addresses) else "neuropod-session"
+    return "__Host-neuropod-session" if cookie_is_secure(addresses) else "neuropod-session"
 
 
 def session_token(request: HTTPConnection, addresses: Addresses) -> str | None:
@@ -72,7 +72,7 @@ def set_session_cookie(response: Response, token: str, addresses: Addresses, *, 
         token,
         max_age=int(seconds),
         path="/",
-        secure=_cookie_is_secure(addresses),
+        secure=cookie_is_secure(addresses),
         httponly=True,
         samesite="strict",
     )
@@ -81,7 +81,7 @@ def set_session_cookie(response: Response, token: str, addresses: Addresses, *, 
 def drop_session_cookie(response: Response, addresses: Addresses) -> None:
     """Take the session from the browser."""
     response.delete_cookie(
-        cookie_name(addresses), path="/", secure=_cookie_is_secure(addresses), httponly=True, samesite="strict"
+        cookie_name(addresses), path="/", secure=cookie_is_secure(addresses), httponly=True, samesite="strict"
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from neuropod.accounts.oidc.provider import Provider
+from neuropod.accounts.oidc.service import Identities
 from neuropod.accounts.service import Accounts
 from neuropod.db.engine import Database
 from neuropod.gateway.table import RouteTable
@@ -36,7 +38,21 @@ class ApiParts:
     note_use: Callable[[PodId], None] = lambda _: None  # that a pod is used, by a terminal: it is not idle
     meter: Meter = field(default_factory=lambda: Meter(greatest_seconds=90))  # from answer to answer
 
+    provider: Provider | None = None  # signs people in besides passwords and links
+
+    @property
+    def identities(self) -> Identities:
+        """The use-cases of signing in by the provider."""
+        return Identities(self.accounts, self.clock)
+
     @property
     def owners(self) -> Owners:
         """The use-cases in which pods follow their owner."""
         return Owners(self.accounts.people, self.pods)
+
+
+def provider_of(settings: Settings, addresses: Addresses, clock: Clock) -> Provider | None:
+    """Return the sign-in provider of the settings; it is asked for nothing before somebody signs in."""
+    if settings.oidc.issuer is None:
+        return None
+    return Provider(settings.oidc, clock, redirect_url=f"{addresses.console_origin}/auth/oidc/callback")

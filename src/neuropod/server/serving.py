@@ -15,7 +15,7 @@ import uvicorn
 from neuropod.accounts.visitors import Visitors
 from neuropod.api.app import build_api
 from neuropod.api.machine import EndAll, Machine, build_machine_app
-from neuropod.api.parts import ApiParts
+from neuropod.api.parts import ApiParts, provider_of
 from neuropod.db.notify import hear
 from neuropod.gateway.app import Gateway, serving_config, trustworthy
 from neuropod.gateway.doorkeeper import LocalDoorkeeper
@@ -95,6 +95,7 @@ async def _serve(
         box=here.box,
         routes=gateway.table,
         note_use=gateway.streams.note_use,
+        provider=provider_of(settings, addresses, clock),
     )
     traffic = Traffic(gateway.take_used)
     driver = _driver(here, failures, traffic)

@@ -106,3 +106,39 @@ class SessionsRevoked(Answer):
     """How many sessions were ended."""
 
     revoked: int
+
+
+class Identity(Answer):
+    """A person at the sign-in provider, who signs a user in here."""
+
+    id: str
+    issuer: str
+    subject: str
+    """The provider's own name for them, which never changes there."""
+
+    email: str | None
+    """The address that the provider said last; it decides nothing."""
+
+    created_at: datetime
+    used_at: datetime | None
+
+
+class IdentityPage(Page[Identity]):
+    """All identities of a user."""
+
+
+class IdentityLink(Request):
+    """Which identity shall sign a user in: exactly one of these."""
+
+    subject: str | None = None
+    """The provider's subject; it is shown to whoever is refused because they are not linked."""
+
+    by_address: bool = False
+    """The first that comes within a week with the user's verified address."""
+
+
+class IdentityLinked(Answer):
+    """What was linked now, or until when the first with the user's address links itself."""
+
+    identity: Identity | None
+    by_address_until: datetime | None

@@ -18,7 +18,8 @@ router = APIRouter(include_in_schema=False)
 Field = Annotated[str, Form(max_length=1000)]
 
 
-def _signed_in(asking: Asking, made: NewSession, path: str) -> Response:
+def signed_in_response(asking: Asking, made: NewSession, path: str) -> Response:
+    """Lead a browser on with its new session."""
     response = see_other(path)
     seconds = asking.parts.settings.accounts.session_seconds
     set_session_cookie(response, made.token.reveal(), asking.parts.addresses, seconds=seconds)
@@ -26,11 +27,11 @@ def _signed_in(asking: Asking, made: NewSession, path: str) -> Response:
 
 
 @router.get("/sign-in")
-async def sign_in_page(visitor: Visitor, pages: Rendering, to: str = "/") -> Response:
+async def sign_in_page(asking: Anybody, visitor: Visitor, pages: Rendering, to: str = "/") -> Response:
     """Show the form."""
     if visitor is not None:
         return see_other(way_back(to))
-    return pages.page("sign_in", to=way_back(to), email="", message=None)
+    return pages.page("sign_in", to=way_back(to), email="", message=None, provider=_provider(asking))
 
 
 @router.post("/sign-in")
@@ -42,11 +43,19 @@ async def sign_in(
     try:
         made = await sign_in_with_password(asking, email, password)
     except NeuropodError as error:
-        response = pages.page("sign_in", status=error.status, to=way_back(to), email=email, message=error.message)
+        response = pages.page(
+            "sign_in", status=error.status, to=way_back(to), email=email, message=error.message,
+            provider=_provider(asking),
+        )  # fmt: skip
         if isinstance(error, ThrottledError):
             response.headers["Retry-After"] = str(error.retry_after_seconds)
         return response
-    return _signed_in(asking, made, way_back(to))
+    return signed_in_response(asking, made, way_back(to))
+
+
+def _provider(asking: Asking) -> str | None:
+    """Return the name on the button of the sign-in provider, where there is one."""
+    return None if asking.parts.provider is None else asking.parts.provider.name
 
 
 @router.get("/sign-in/link")
@@ -63,7 +72,7 @@ async def use_link(asking: Anybody, pages: Rendering, token: Field) -> Response:
         made = await sign_in_with_link(asking, token)
     except NeuropodError as error:
         return pages.page("error", status=error.status, title="This link does not work", message=error.message)
-    return _signed_in(asking, made, "/" if made.user.password_hash is not None else "/password")
+    return signed_in_response(asking, made, "/" if made.user.password_hash is not None else "/password")
 
 
 @router.post("/sign-out")
