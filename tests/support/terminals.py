@@ -107,6 +107,7 @@ class Served:
             subprotocols=([SUBPROTOCOL] if subprotocols is None else subprotocols) or None,  # type: ignore[arg-type]
             proxy=None,
             compression=None,
+            close_timeout=1,  # of who does not read what comes
         ) as socket:
             yield Spoken(socket)
 
