@@ -55,6 +55,7 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "DELETE /api/v1/gpu-types/{gpu_type}": (401, 403, 403, 204, 403),
     "POST /api/v1/pods": (401, 201, 201, 201, 201),
     "GET /api/v1/pods": (401, 200, 200, 200, 200),
+    "POST /api/v1/pods/quote": (401, 200, 200, 200, 200),
     "GET /api/v1/pods/{pod}": (401, 404, 200, 200, 200),
     "PATCH /api/v1/pods/{pod}": (401, 404, 409, 409, 409),  # running: restart_required
     "DELETE /api/v1/pods/{pod}": (401, 404, 202, 202, 202),
@@ -108,6 +109,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "json": {"name": "h100", "price": {"per_hour": "3"}, "cpu_cores": 8, "memory_gb": 64, "model_pattern": "H100"}
     },
     "PATCH /api/v1/gpu-types/{gpu_type}": {"json": {"price": {"per_hour_micros": 1}}},
+    "POST /api/v1/pods/quote": {"json": POD},
     "PATCH /api/v1/pods/{pod}": {"json": {"container_disk_gb": 20}},
     "POST /api/v1/pods/{pod}/ports": {"json": {"port": 5000}},
     "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},

@@ -26,7 +26,7 @@ from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import SecretBox, token_hash
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
-from neuropod.pods.lifecycle import Policy
+from neuropod.pods.lifecycle import Policy, Wait
 from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation
 from neuropod.pods.service import Pods
 from neuropod.runtimes.fake.runtime import FakeRuntime
@@ -108,6 +108,15 @@ class ApiWorld:
         await self.runtime.ensure(workload)
 
     async def open(self, pod_id: str) -> Claimed:
+        opened = await self._try_open(pod_id)
+        assert isinstance(opened, Claimed)
+        return opened
+
+    async def let_wait(self, pod_id: str) -> None:
+        """Let a pod for which there is no room stand in its queue."""
+        assert isinstance(await self._try_open(pod_id), Wait)
+
+    async def _try_open(self, pod_id: str) -> Any:
         capacity = await self.runtime.capacity()
         async with self.database.write() as session:
             claimed = {
@@ -117,9 +126,7 @@ class ApiWorld:
                     now=self.clock.now(), lease_seconds=30, limit=100,
                 )
             }  # fmt: skip
-            opened = await open_incarnation(session, claimed[PodId(pod_id)], capacity, now=self.clock.now())
-        assert isinstance(opened, Claimed)
-        return opened
+            return await open_incarnation(session, claimed[PodId(pod_id)], capacity, now=self.clock.now())
 
     async def load_routes(self) -> None:
         async with self.database.read() as session:

@@ -1,10 +1,14 @@
 """Rows and views as the wire has them: the one place per noun where an answer is filled."""
 
+from collections.abc import Sequence
+
+from neuropod.accounts.access import Actor, may_see
 from neuropod.accounts.keys import NewKey
 from neuropod.accounts.records import ApiKeyRow
 from neuropod.accounts.service import SignedIn
 from neuropod.db.events import EventRow
 from neuropod.kit.money import Micros, decimal_text
+from neuropod.pods.gpus.holders import Holder
 from neuropod.pods.limits.idleness import IdleView
 from neuropod.pods.records import IncarnationRow
 from neuropod.pods.views import OwnerView, PodView, PortView
@@ -12,7 +16,7 @@ from neuropod.settings import Addresses
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.wire.accounts import ApiKey, ApiKeyCreated, Me
 from neuropod.wire.events import Event
-from neuropod.wire.pods import AttachedVolume, Idle, Incarnation, Owner, Pod, Port, Progress
+from neuropod.wire.pods import AttachedVolume, GpuHolder, Idle, Incarnation, Owner, Pod, Port, Progress
 from neuropod.wire.shapes import Price
 from neuropod.words import JupyterMode, Reason, Role, Scope, Want
 
@@ -84,8 +88,18 @@ def _owner_answer(person: OwnerView) -> Owner:
     return Owner(id=person.id, email=person.email, hash=person.hash)
 
 
-def pod_answer(view: PodView, addresses: Addresses) -> Pod:
-    """Return a pod."""
+def holder_answers(holders: Sequence[Holder], viewer: Actor | None) -> list[GpuHolder]:
+    """Return who holds GPUs; names of others' pods are for administrators alone."""
+    return [
+        GpuHolder(gpus=one.gpus, pod=one.pod_name, owner=one.owner_email)
+        if viewer is not None and may_see(viewer, one.owner_id)
+        else GpuHolder(gpus=one.gpus, pod=None, owner=None)
+        for one in holders
+    ]
+
+
+def pod_answer(view: PodView, addresses: Addresses, viewer: Actor | None = None) -> Pod:
+    """Return a pod as the viewer may see it (None: as anybody who may see it)."""
     pod, shown = view.pod, view.shown
     progress = shown.progress
     template = TemplateSnapshot.from_json(pod.template)
@@ -103,6 +117,7 @@ def pod_answer(view: PodView, addresses: Addresses) -> Pod:
         and Progress(step=progress.step, done=progress.done, total=progress.total, unit=progress.unit),
         since=shown.since,
         place=shown.place,
+        holders=holder_answers(view.holders, viewer),
         template=template.name if pod.template_id is not None else None,
         image=pod.image,
         command=None if pod.command is None else list(pod.command),

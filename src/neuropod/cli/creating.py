@@ -59,6 +59,31 @@ def _size_options(command: F) -> F:
     return command
 
 
+def create_options(command: F) -> F:
+    """Add all that says what a new pod shall be; `asked_of` reads it."""
+    for option in reversed((
+        click.option("--template", "-t", metavar="NAME", help="What to start from; see `neuropod template ls`."),
+        click.option("--for", "owner", metavar="E-MAIL", help="Make it for a client; for administrators."),
+        click.option("--image", metavar="IMAGE", help="Or any container image, where a runtime runs images."),
+        click.option("--port", multiple=True, metavar="PORT[:NAME[:ACCESS]]",
+                     help="A port to expose instead of the template's; ACCESS is private, members or public. "
+                     "Repeatable."),
+        _size_options,
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def asked_of(name: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> PodCreate:
+    """Return the request for a new pod from what was given to `create_options`."""
+    if (given["template"] is None) == (given["image"] is None):
+        raise click.UsageError("say what to start: --template NAME (see `neuropod template ls`) or --image IMAGE")
+    values = _values(given, environ)
+    if given["port"]:
+        values["ports"] = [port_of(text) for text in given["port"]]
+    return PodCreate(name=name, **values)
+
+
 @click.command(
     "create",
     cls=UserCommand,
@@ -72,16 +97,7 @@ def _size_options(command: F) -> F:
     ],
 )
 @click.argument("name")
-@click.option("--template", "-t", metavar="NAME", help="What to start from; see `neuropod template ls`.")
-@click.option("--for", "owner", metavar="E-MAIL", help="Make it for a client; for administrators.")
-@click.option("--image", metavar="IMAGE", help="Or any container image, where a runtime runs images.")
-@click.option(
-    "--port",
-    multiple=True,
-    metavar="PORT[:NAME[:ACCESS]]",
-    help="A port to expose instead of the template's; ACCESS is private, members or public. Repeatable.",
-)
-@_size_options
+@create_options
 @waiting_options
 @click.pass_obj
 def create(call: UserCall, /, name: str, **given: Any) -> None:
@@ -89,13 +105,8 @@ def create(call: UserCall, /, name: str, **given: Any) -> None:
 
     It starts as soon as there is room, and waiting is free. What is not given comes from the template.
     """
-    if (given["template"] is None) == (given["image"] is None):
-        raise click.UsageError("say what to start: --template NAME (see `neuropod template ls`) or --image IMAGE")
-    values = _values(given, call.environ)
-    if given["port"]:
-        values["ports"] = [port_of(text) for text in given["port"]]
     pods = pods_of(call)
-    pod = pods.create_pod(PodCreate(name=name, **values))
+    pod = pods.create_pod(asked_of(name, given, call.environ))
     if given["wait"]:
         pod = Waiting(call, pods, timeout_seconds=given["timeout"]).wait(pod, Goal.RUNNING) or pod
     after_wish(call, pod)

@@ -10,6 +10,7 @@ from neuropod.cli.commands import UserCall, UserGroup
 from neuropod.cli.connecting import complete_pod, pods_of
 from neuropod.cli.creating import create, edit, waiting_options
 from neuropod.cli.logs import logs
+from neuropod.cli.quoting import quote
 from neuropod.cli.showing import show_pod, show_pods
 from neuropod.cli.top import top
 from neuropod.cli.waiting import Goal, Waiting
@@ -37,6 +38,7 @@ def pod() -> None:
 
 
 pod.add_command(create)
+pod.add_command(quote)
 
 
 @pod.command(

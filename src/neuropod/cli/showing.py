@@ -6,7 +6,7 @@ from datetime import datetime
 from neuropod.kit.terminal.screen import Screen
 from neuropod.kit.terminal.tables import Column
 from neuropod.kit.terminal.text import ago, exact_span, local_time
-from neuropod.wire.pods import Pod, Port
+from neuropod.wire.pods import GpuHolder, Pod, Port
 from neuropod.words import Status
 
 COLOURS = {
@@ -64,7 +64,8 @@ def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
         ("From", f"template {pod.template}" if pod.template is not None else f"image {pod.image}"),
         ("Command", " ".join(pod.command) if pod.command else ""),
         ("Type", f"{_size(pod)}: {pod.cpu_cores} cores, {pod.memory_gb} GB memory"),
-        ("Price", f"{pod.price.per_hour} {pod.price.currency} per hour"),
+        ("Price", f"{pod.price.per_hour} {pod.price.currency} per hour while it runs, its container disk included"),
+        ("Waits for", holders(pod.holders, pod.gpu_type)),
         ("Volume", f"{pod.volume.name}, {pod.volume.size_gb} GB at {pod.volume.path}: kept" if pod.volume else "none"),
         ("Disk", f"{pod.container_disk_gb} GB elsewhere: lost when it stops"),
         ("Stops", _deadline(pod)),
@@ -97,6 +98,17 @@ def _idle(pod: Pod, now: datetime) -> str:
     if pod.idle.kept_by:
         return f"no ({', '.join(pod.idle.kept_by)}); {limit}"
     return f"for {ago(pod.idle.since, now)}, stops at {local_time(pod.idle.stops_at)}; {limit}"
+
+
+def holders(held_by: Sequence[GpuHolder], gpu_type: str) -> str:
+    """Return who has the GPUs that somebody waits for: names where one may know them."""
+    if not held_by:
+        return ""
+    named = [f"{one.pod} of {one.owner} ({one.gpus})" for one in held_by if one.pod is not None]
+    others = sum(one.gpus for one in held_by if one.pod is None)
+    if others:
+        named.append(f"other people's pods ({others})")
+    return f"{gpu_type}, held by {', '.join(named)}"
 
 
 def show_ports(screen: Screen, ports: Sequence[Port]) -> None:

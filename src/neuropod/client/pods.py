@@ -11,6 +11,7 @@ from neuropod.kit.identifiers import new_token
 from neuropod.wire.events import Event, EventPage
 from neuropod.wire.logs import LogEnd, LogLine
 from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, Port, PortCreate, PortEdit, PortLink, PortPage
+from neuropod.wire.quotes import Quote
 from neuropod.wire.usage import PodUsage
 from neuropod.words import Status
 
@@ -51,6 +52,10 @@ class Pods:
         """Launch a pod; a lost answer makes no second one."""
         headers = {"Idempotency-Key": new_token(16)}
         return self._connection.ask(Pod, "POST", "/pods", body=asked, headers=headers)
+
+    def quote_pod(self, asked: PodCreate) -> Quote:
+        """Return what a launch would meet; nothing is made."""
+        return self._connection.ask(Quote, "POST", "/pods/quote", body=asked)
 
     def edit_pod(self, pod: str, asked: PodEdit) -> Pod:
         """Change a pod."""

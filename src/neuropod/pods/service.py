@@ -23,7 +23,7 @@ from neuropod.kit.secrets import Secret, SecretBox
 from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
 from neuropod.pods.acts import Act, tell, tell_of_exec
-from neuropod.pods.admission import admit
+from neuropod.pods.admission import admit, obstacles
 from neuropod.pods.drafts import Draft, World, draft_edit, draft_launch, refusal, require_isolation
 from neuropod.pods.entering import Entrance, entrance_of
 from neuropod.pods.hosts import pod_host
@@ -32,13 +32,14 @@ from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.limits.idleness import thresholds_of
 from neuropod.pods.owners.named import future_owner
+from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
 from neuropod.pods.workload import Attached, Secrets, workload_of
-from neuropod.runtimes.contract import Capability, Runtime, Workload, WorkloadId
+from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId
 from neuropod.settings import Settings
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.volumes.records import VolumeRow
@@ -83,9 +84,8 @@ class Pods:
             raise NotFoundError("no such user")
         owner = has.owner
         draft = await draft_launch(session, request, self._world, owner=owner, actor=actor)
-        admit(owner, has.account, self._settings.limits, pods=has.pods + 1)
-        if has.name_taken:
-            raise taken("name", request.name)
+        for error in obstacles(has, draft, self._world, request.name):
+            raise error
         volume = await self._attach(session, draft, owner)
         pod = new_row(
             draft,
@@ -110,6 +110,12 @@ class Pods:
         await self._tell(session, pod, act, actor=actor, **facts)
         maker = None if pod.created_by == owner.id else await session.get(UserRow, pod.created_by)
         return view_of(pod, owner, Parts(ports=ports, volume=volume, maker=maker), self._lens(), self._clock.now())
+
+    async def quote_pod(
+        self, session: ReadSession, request: LaunchRequest, *, capacities: Mapping[RuntimeId, Capacity], actor: Actor
+    ) -> Quote:
+        """Tell what this launch would meet now; `capacities` as the runtimes told them."""
+        return await quote_pod(session, request, self._world, capacities=capacities, actor=actor)
 
     async def start_pod(self, session: Session, pod: str, *, actor: Actor) -> PodView:
         """Let the pod run; one that runs, or is about to, stays as it is. Accepts the catalogue's price of now."""
@@ -462,7 +468,12 @@ class Pods:
         if draft.volume is None:
             return None
         return await attach_volume(
-            session, draft.volume, owner_id=UserId(owner.id), runtime_id=draft.runtime_id, now=self._clock.now()
+            session,
+            draft.volume,
+            owner_id=UserId(owner.id),
+            runtime_id=draft.runtime_id,
+            limit=self._settings.limits.volumes_per_user,
+            now=self._clock.now(),
         )
 
     async def _port(self, session: ReadSession, row: PodRow, number: int) -> PortRow:

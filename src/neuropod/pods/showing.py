@@ -11,6 +11,9 @@ from neuropod.accounts.records import UserRow
 from neuropod.db.engine import ReadSession
 from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods import store
+from neuropod.pods.attachments.fullness import with_full_volume
+from neuropod.pods.gpus.holders import Holder, holders_of
+from neuropod.pods.gpus.store import held_devices
 from neuropod.pods.hosts import pod_host
 from neuropod.pods.lifecycle import Policy, Room
 from neuropod.pods.limits.bounds import TimeLimits
@@ -25,7 +28,7 @@ from neuropod.pods.views import OwnerView, PodView, PortView
 from neuropod.runtimes.contract import Phase
 from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.store import volumes_by_id
-from neuropod.words import Access, Want
+from neuropod.words import Access, Reason, Want
 
 CHUNK = 1000  # pods read at once: databases bound the parameters of a query
 
@@ -50,6 +53,7 @@ class Parts:
     earlier: int = 0
     watch: WatchRow | None = None
     maker: UserRow | None = None  # None: the owner
+    holders: tuple[Holder, ...] = ()
 
 
 async def views_of(
@@ -76,13 +80,14 @@ async def _views_of(
     limited = [pod.id for pod, _ in rows if pod.idle_stop_after_seconds is not None and pod.want == Want.RUNNING]
     watches = await watches_of(session, limited) if limited else {}
     makers = await users_by_id(session, {pod.created_by for pod, _ in rows if pod.created_by != pod.owner_id})
+    holders = await _holders(session, [pod for pod, _ in rows])
     views = []
     for pod, owner in rows:
         pod_id = PodId(pod.id)
         volume = volumes.get(VolumeId(pod.volume_id)) if pod.volume_id is not None else None
         parts = Parts(
             ports.get(pod_id, ()), incarnations.get(pod_id), volume, earlier.get(pod_id, 0), watches.get(pod_id),
-            makers.get(pod.created_by),
+            makers.get(pod.created_by), holders.get(pod_id, ()),
         )  # fmt: skip
         views.append(view_of(pod, owner, parts, lens, now))
     return views
@@ -90,6 +95,20 @@ async def _views_of(
 
 def _person(user: UserRow) -> OwnerView:
     return OwnerView(UserId(user.id), user.email, user.hash)
+
+
+async def _holders(session: ReadSession, pods: Collection[PodRow]) -> dict[PodId, tuple[Holder, ...]]:
+    """Return which pods have the GPUs that these wait for."""
+    waiting = [pod for pod in pods if pod.waiting_reason == Reason.NO_GPU and pod.want == Want.RUNNING]
+    if not waiting:
+        return {}
+    held = await held_devices(session, {RuntimeId(pod.runtime_id) for pod in waiting})
+    return {
+        PodId(pod.id): holders_of(
+            one for one in held if (one.runtime_id, one.gpu_type) == (pod.runtime_id, pod.gpu_type)
+        )
+        for pod in waiting
+    }
 
 
 def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime) -> PodView:
@@ -118,8 +137,11 @@ def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime
         ),
         incarnation=parts.incarnation,
         volume=parts.volume,
-        shown=with_warning(status_of(facts, now), coming_stops(limits, outlook, lens.thresholds), now),
+        shown=with_full_volume(
+            with_warning(status_of(facts, now), coming_stops(limits, outlook, lens.thresholds), now), parts.volume
+        ),
         outlook=outlook,
+        holders=parts.holders,
     )
 
 

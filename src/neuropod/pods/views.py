@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from neuropod.ids import PodId, RuntimeId, UserId
+from neuropod.pods.gpus.holders import Holder
 from neuropod.pods.limits.idleness import UNLIMITED, Outlook
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.pods.status import Shown
@@ -41,6 +42,7 @@ class PodView:
     volume: VolumeRow | None
     shown: Shown
     outlook: Outlook = UNLIMITED
+    holders: tuple[Holder, ...] = ()  # while it waits for a GPU: which pods have those of its type
 
     @property
     def id(self) -> PodId:

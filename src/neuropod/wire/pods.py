@@ -185,6 +185,17 @@ class Idle(Answer):
     """What keeps it from being idle."""
 
 
+class GpuHolder(Answer):
+    """A pod that has GPUs which somebody waits for."""
+
+    gpus: int
+    pod: str | None
+    """Its name; null unless it is one's own, or one is an administrator."""
+
+    owner: str | None
+    """The address of its owner, likewise."""
+
+
 class Pod(Answer):
     """A pod."""
 
@@ -213,6 +224,9 @@ class Pod(Answer):
 
     place: int | None
     """Its place among those that wait for the same type; null when it does not wait."""
+
+    holders: list[GpuHolder] = Field(default_factory=list)
+    """When it waits for a GPU: which pods have those of its type."""
 
     template: str | None
     """The name of the template it was made from."""

@@ -109,7 +109,7 @@ async def create_pod(
             view = await pods.launch_pod(session, launch_request(body), actor=caller.actor)
             once.remember(session, view.id)
     response.headers["Location"] = f"/api/v1/pods/{view.id}"
-    return pod_answer(view, addresses)
+    return pod_answer(view, addresses, caller.actor)
 
 
 @router.get("", operation_id="listPods")
@@ -140,7 +140,9 @@ async def list_pods(
             session, actor=caller.actor, filters=filters, cursor=asked.cursor, limit=asked.limit
         )
     addresses = caller.parts.addresses
-    return PodPage(items=[pod_answer(view, addresses) for view in page.items], next_cursor=page.next_cursor)
+    return PodPage(
+        items=[pod_answer(view, addresses, caller.actor) for view in page.items], next_cursor=page.next_cursor
+    )
 
 
 @router.get("/{pod}", operation_id="showPod")
@@ -148,7 +150,7 @@ async def show_pod(pod: str, caller: Reader) -> Pod:
     """Return a pod."""
     async with caller.reading() as session:
         view = await caller.parts.pods.show_pod(session, pod, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 @router.patch("/{pod}", operation_id="editPod")
@@ -157,7 +159,7 @@ async def edit_pod(pod: str, body: PodEdit, caller: Writer) -> Pod:
     request = edit_request(body)
     async with caller.writing() as session:
         view = await caller.parts.pods.edit_pod(session, pod, request, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 @router.delete("/{pod}", status_code=202, operation_id="deletePod")
@@ -165,7 +167,7 @@ async def delete_pod(pod: str, caller: Writer) -> Pod:
     """Delete a pod; its volume stays. The pod is gone (404) once nothing of it is left."""
     async with caller.writing() as session:
         view = await caller.parts.pods.delete_pod(session, pod, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 @router.post("/{pod}/start", operation_id="startPod")
@@ -173,7 +175,7 @@ async def start_pod(pod: str, caller: Writer) -> Pod:
     """Wish the pod to run. One that runs already stays as it is."""
     async with caller.writing() as session:
         view = await caller.parts.pods.start_pod(session, pod, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 @router.post("/{pod}/stop", operation_id="stopPod")
@@ -181,7 +183,7 @@ async def stop_pod(pod: str, caller: Writer) -> Pod:
     """Wish the pod to be stopped. Its volume and addresses stay; what it wrote elsewhere is lost."""
     async with caller.writing() as session:
         view = await caller.parts.pods.stop_pod(session, pod, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 @router.post("/{pod}/restart", operation_id="restartPod")
@@ -189,7 +191,7 @@ async def restart_pod(pod: str, caller: Writer) -> Pod:
     """Wish for a new run of the pod; what it wrote outside its volume is lost."""
     async with caller.writing() as session:
         view = await caller.parts.pods.restart_pod(session, pod, actor=caller.actor)
-    return pod_answer(view, caller.parts.addresses)
+    return pod_answer(view, caller.parts.addresses, caller.actor)
 
 
 # What else is wrong with a request whose shape is wrong
@@ -211,7 +213,8 @@ async def _wrong_fields(caller: Caller, act: Callable[[Session], Any]) -> Sequen
         return ()
 
 
-async def _wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
+async def wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
+    """Ask what else is wrong with a launch."""
     caller: Caller = request.state.caller
     try:
         body = PodCreate.model_validate({"name": "a"} | rest)
@@ -237,4 +240,4 @@ async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[F
     )
 
 
-CHECKS: dict[str, WrongFieldsToo] = {"create_pod": _wrong_with_create, "edit_pod": _wrong_with_edit}
+CHECKS: dict[str, WrongFieldsToo] = {"create_pod": wrong_with_create, "edit_pod": _wrong_with_edit}
