@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "a1b20cbcc18e"
+revision = "00a3ec9428fb"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -262,10 +262,28 @@ def upgrade() -> None:
         sa.Column("runtime_id", sa.String(), nullable=False),
         sa.Column("size_gb", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("full_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_volumes_owner_id_users")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
-        sa.UniqueConstraint("owner_id", "name", name=op.f("uq_volumes_owner_id_name")),
     )
+    with op.batch_alter_table("volumes", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_volumes_going",
+            ["runtime_id"],
+            unique=False,
+            sqlite_where=sa.text("deleted_at IS NOT NULL AND removed_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NOT NULL AND removed_at IS NULL"),
+        )
+        batch_op.create_index(
+            "uq_volumes_owner_id_name_kept",
+            ["owner_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        )
+
     op.create_table(
         "gate_tickets",
         sa.Column("id", sa.String(), nullable=False),
