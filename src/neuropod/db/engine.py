@@ -27,6 +27,7 @@ class Topic(StrEnum):
     PODS = "pods"  # a pod is due
     ROUTES = "routes"  # what the gateway serves, and who may pass
     EVENTS = "events"  # a new event can be read
+    VOLUMES = "volumes"  # one was deleted: its data are to be removed
     LIMITS = "limits"  # a pod's limit of time has changed
 
 
