@@ -126,6 +126,9 @@ class LimitSettings(Group):
     pods_per_user: Annotated[int, Field(gt=0)] = 20
     """Pods that a client may own at a time, stopped ones included. Default 20."""
 
+    volumes_per_user: Annotated[int, Field(gt=0)] = 20
+    """Volumes that one person may have at a time. Default 20."""
+
     ports_per_pod: Annotated[int, Field(gt=0, le=50)] = 20
     """Ports that a pod may expose. Default 20."""
 

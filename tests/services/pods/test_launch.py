@@ -265,11 +265,11 @@ async def test_launches_at_once_make_one_volume(world: World):
 
 async def test_a_volume_grows_and_never_shrinks(world: World):
     await world.launch("a", volume=VolumeRequest(size_gb=3))
-    alice = UserId(world.alice.id)
+    (volume,) = await _volumes(world)
 
     async def grow(size_gb: int, actor: Any) -> VolumeRow:
         async with world.database.write() as session:
-            return await grow_volume(session, "workspace", size_gb=size_gb, actor=actor, owner_id=alice, now=NOW)
+            return await grow_volume(session, volume.id, size_gb=size_gb, at_once=True, actor=actor, now=NOW)
 
     await grow(5, actor_of(world.alice))
 

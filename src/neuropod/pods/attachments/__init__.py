@@ -1,0 +1,1 @@
+"""Volumes as pods attach them."""
