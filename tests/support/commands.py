@@ -136,6 +136,7 @@ def pod_json(**changes: Any) -> dict[str, Any]:
         "progress": None,
         "since": "2026-01-01T00:00:00Z",
         "place": None,
+        "holders": [],
         "template": "jupyterlab",
         "image": None,
         "command": None,
