@@ -28,7 +28,7 @@ CODES = {
     "bad_request": "The request cannot be read; the sentence says what is wrong with it.",
     "conflict": "Not in the present state, or somebody changed the same thing at this moment. Look again.",
     "forbidden": "The caller is known and may not do this at all.",
-    "gpu_type_in_use": "Pods are of this GPU type, stopped ones included. Withdraw it instead, and delete it when they are gone.",
+    "gpu_type_in_use": "Pods are of this GPU type. Withdraw it, and delete it when they are gone.",
     "gpu_type_unavailable": "The GPU type was taken off the list since; choose another.",
     "idempotency_key_reused": "This Idempotency-Key was sent with another request; a new request needs a new key.",
     "internal": "A fault of the server; its log says more. Nothing was changed.",

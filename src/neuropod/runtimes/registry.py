@@ -5,17 +5,25 @@ Called by `server`, which opens them; one that cannot be opened is left out ther
 
 from neuropod.ids import InstallationId
 from neuropod.kit.clock import Clock
-from neuropod.runtimes.contract import Runtime
+from neuropod.runtimes.contract import Device, Runtime
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import Settings
 
 
+# So that all that is about GPUs can be tried where there is none.
+_FAKE_GPUS = (
+    Device("GPU-fake-0", "NVIDIA GeForce RTX 4090", 24 * 2**30),
+    Device("GPU-fake-1", "NVIDIA GeForce RTX 4090", 24 * 2**30),
+    Device("GPU-fake-2", "NVIDIA GeForce RTX 4070", 12 * 2**30),
+)
+
+
 def build_runtimes(settings: Settings, installation: InstallationId, clock: Clock) -> list[Runtime]:
     """Return the runtimes that settings ask for, none of them opened yet."""
     if settings.fake_runtime:
-        return [FakeRuntime(installation, FakeWorld(clock))]
+        return [FakeRuntime(installation, FakeWorld(clock, devices=_FAKE_GPUS))]
     if settings.local.enabled:
         return [LocalRuntime(installation, settings.local, settings.limits, settings.data_dir)]
     return []
