@@ -11,7 +11,6 @@ from neuropod.runtimes.fake.world import FakeWorld
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import Settings
 
-
 # So that all that is about GPUs can be tried where there is none.
 _FAKE_GPUS = (
     Device("GPU-fake-0", "NVIDIA GeForce RTX 4090", 24 * 2**30),
