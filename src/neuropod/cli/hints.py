@@ -22,6 +22,11 @@ _OPTIONS = {
     "stop_after_seconds": "--stop-after",
     "idle_stop_after_seconds": "--idle-stop-after",
     "scopes": "--scope",
+    "cpu_cores": "--cores",
+    "memory_gb": "--memory",
+    "gpus": "--gpus",
+    "model_pattern": "--model",
+    "price": "--price",
     "owner": "--for",
     "volumes": "--volumes",
 }
@@ -35,11 +40,14 @@ _MISSING = {
     "such session": "see which there are: neuropod session ls",
     "such template": "see which there are: neuropod template ls",
     "such port": "see which there are: neuropod port ls POD",
+    "such volume": "see your volumes: neuropod volume ls",
     "no key": "see which there are: neuropod key ls",
 }
 _OF_CODES = {
     "gpu_type_in_use": "withdraw it instead: neuropod gpu-type edit NAME --withdrawn",
     "name_taken": "choose another name, or look at what has it: neuropod pod ls",
+    "volume_attached": "see them: neuropod pod ls; delete them, or: neuropod pod edit POD --volume OTHER --restart",
+    "disk_full": "an administrator has to free some of the machine's disk",
     "restart_required": "say --restart to stop it and start it changed; what is on its container disk is lost",
     "limit_reached": "delete something that you do not need any more first",
     "session_needed": "this needs a person: do it in the browser",

@@ -47,7 +47,7 @@ def _fields(found: Quote) -> list[tuple[str, str]]:
     most = "as many as you like" if found.limits.pods_most is None else str(found.limits.pods_most)
     return [
         ("Starts", "at once" if found.fits else f"later: {found.message}"),
-        ("Held by", holders(found.holders, found.gpu_type)),
+        ("Held by", holders(found.holders)),
         *(("Refused", one.message) for one in found.obstacles),
         ("Per hour", f"{_amount(prices.gpu_type)} {size}: {found.cpu_cores} cores, {found.memory_gb} GB memory"),
         ("", f"{_amount(prices.container_disk)} container disk, {found.container_disk_gb} GB"),

@@ -65,7 +65,7 @@ def show_pod(screen: Screen, pod: Pod, now: datetime) -> None:
         ("Command", " ".join(pod.command) if pod.command else ""),
         ("Type", f"{_size(pod)}: {pod.cpu_cores} cores, {pod.memory_gb} GB memory"),
         ("Price", f"{pod.price.per_hour} {pod.price.currency} per hour while it runs, its container disk included"),
-        ("Waits for", holders(pod.holders, pod.gpu_type)),
+        ("Held by", holders(pod.holders)),
         ("Volume", f"{pod.volume.name}, {pod.volume.size_gb} GB at {pod.volume.path}: kept" if pod.volume else "none"),
         ("Disk", f"{pod.container_disk_gb} GB elsewhere: lost when it stops"),
         ("Stops", _deadline(pod)),
@@ -100,15 +100,13 @@ def _idle(pod: Pod, now: datetime) -> str:
     return f"for {ago(pod.idle.since, now)}, stops at {local_time(pod.idle.stops_at)}; {limit}"
 
 
-def holders(held_by: Sequence[GpuHolder], gpu_type: str) -> str:
+def holders(held_by: Sequence[GpuHolder]) -> str:
     """Return who has the GPUs that somebody waits for: names where one may know them."""
-    if not held_by:
-        return ""
     named = [f"{one.pod} of {one.owner} ({one.gpus})" for one in held_by if one.pod is not None]
     others = sum(one.gpus for one in held_by if one.pod is None)
     if others:
         named.append(f"other people's pods ({others})")
-    return f"{gpu_type}, held by {', '.join(named)}"
+    return ", ".join(named)
 
 
 def show_ports(screen: Screen, ports: Sequence[Port]) -> None:
