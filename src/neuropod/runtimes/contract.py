@@ -401,6 +401,7 @@ class VolumeUse:
     used_bytes: int
     full: bool  # next to nothing can be written any more
     measured_at: datetime
+    grows_later: bool = False  # it was to be larger, and is from its next start on
 
 
 class Volumes(Protocol):

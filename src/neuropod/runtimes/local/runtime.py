@@ -412,7 +412,11 @@ class LocalRuntime:
         return await self._in_thread(partial(keeping.grow, self._required().disks, volume_id, size_bytes))
 
     async def remove_volume(self, volume_id: VolumeId) -> None:
-        await self._in_thread(partial(keeping.remove, self._required().disks, volume_id))
+        plan = self._required().disks
+        try:
+            await self._volumes.remove(plan, volume_id)
+        except OSError as error:
+            raise RuntimeUnavailableError(f"the data directory cannot be used: {error}") from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
