@@ -15,6 +15,6 @@ def server() -> Iterator[Server]:
     """One server for the tests of a module; the folder's path is short because sockets live below it."""
     folder = Path(mkdtemp(prefix="npe"))
     folder.chmod(0o755)
-    with running_server(folder / "data") as server:
+    with running_server(folder / "data", reconcile__look_seconds="1") as server:
         yield server
     rmtree(folder)

@@ -1,12 +1,13 @@
 """The path that matters most, with nothing replaced: a server process, a real JupyterLab, its kernel's WebSocket."""
 
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
-from support.jupyter import Kernel, run_cell
-from support.servers import Server, gateway_of
+from support.jupyter import Kernel, run_cell, send_cell
+from support.servers import Server, gateway_of, wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("notebook")]
 
@@ -45,6 +46,27 @@ def test_without_the_key_nobody_gets_in(server: Server, lab):
     del headers["X-Neuropod-Key"]
 
     assert httpx.get(f"{url}/lab", headers=headers).status_code == 401
+
+
+def test_a_kernel_that_works_keeps_the_pod_from_being_idle_though_nobody_is_connected(server: Server, lab):
+    server.api.patch("/pods/lab", json={"idle_stop_after_seconds": 3600}).raise_for_status()
+    url, headers = server.visit(lab, 8888)
+    kernel = Kernel(url, headers, _token(server))
+
+    with kernel.open() as channel:
+        send_cell(channel, "import time; time.sleep(8)")
+    # A busy kernel that sleeps uses no CPU: its Jupyter's own word is all there is.
+    alone = wait_for(lambda: _idle(server)["kept_by"] == ["kernels"] and _idle(server), "the kernel alone to keep it")
+    idle = wait_for(lambda: _idle(server)["since"] and _idle(server), "the pod to be idle", 60)
+
+    assert (alone["since"], alone["stops_at"]) == (None, None)
+    assert idle["kept_by"] == []
+    assert idle["stops_at"] is not None
+    assert server.api.get("/pods/lab/usage").json()["now"]["memory_bytes"] > 10_000_000
+
+
+def _idle(server: Server) -> dict[str, Any]:
+    return server.pod("lab")["idle"]
 
 
 def test_after_sigkill_the_kernel_still_runs_and_its_variables_are_there(server: Server, lab):

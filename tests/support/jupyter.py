@@ -40,14 +40,20 @@ class Kernel:
         )
 
 
-def run_cell(channel: ClientConnection, code: str, timeout: float = 120) -> str:
-    """Run code and return what it printed; an error in it fails the test."""
+def send_cell(channel: ClientConnection, code: str) -> str:
+    """Let code run, and return the id of the message that asked for it."""
     message_id = uuid4().hex
     header = {"msg_id": message_id, "msg_type": "execute_request", "username": "", "session": "", "version": "5.4"}
     content: dict[str, Any] = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
     channel.send(
         json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"})
     )
+    return message_id
+
+
+def run_cell(channel: ClientConnection, code: str, timeout: float = 120) -> str:
+    """Run code and return what it printed; an error in it fails the test."""
+    message_id = send_cell(channel, code)
     printed = ""
     while True:
         message = json.loads(channel.recv(timeout=timeout))

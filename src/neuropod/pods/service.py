@@ -36,6 +36,7 @@ from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
+from neuropod.pods.status import WHY_STOPPED
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
 from neuropod.pods.workload import Attached, Secrets, workload_of
@@ -143,7 +144,8 @@ class Pods:
         row, owner = await self._pod_to_change(session, pod, actor=actor)
         if row.want == Want.RUNNING:
             wish(row, Want.STOPPED, reason, now=self._clock.now())
-            act = Act("stop_pod", "pod.stopped", f"Pod {row.name} shall be stopped.")
+            why = f": {WHY_STOPPED[reason]}" if reason in WHY_STOPPED else ""
+            act = Act("stop_pod", "pod.stopped", f"Pod {row.name} shall be stopped{why}.")
             await self._tell(session, row, act, actor=actor, reason=reason)
         return await self._view(session, row, owner)
 

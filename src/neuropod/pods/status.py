@@ -98,7 +98,7 @@ def _stopping_because(facts: PodFacts, reason: Reason) -> str:
         case Reason.SERVER_DOWN:
             return "Being stopped with the server; it starts again with it."
         case Reason.BALANCE | Reason.SUSPENDED | Reason.DEADLINE | Reason.IDLE:
-            return f"Being stopped: {_WHY_STOPPED[reason]}."
+            return f"Being stopped: {WHY_STOPPED[reason]}."
         case _:
             return "Being stopped."
 
@@ -120,7 +120,7 @@ def _starting(current: IncarnationFacts) -> str:
             return f"Starting{told}."
 
 
-_WHY_STOPPED = {
+WHY_STOPPED = {
     Reason.BALANCE: "its owner's balance is used up. Top up, then start it",
     Reason.SUSPENDED: "its owner is suspended",
     Reason.DEADLINE: "its time was up",
@@ -133,7 +133,7 @@ def _stopped(facts: PodFacts, last: IncarnationFacts | None) -> Shown:
     if last is not None and last.ended_at is not None:
         since = max(since, last.ended_at)
     kept = "Its volume is kept; what it wrote elsewhere is gone." if last is not None else "It never ran."
-    why = _WHY_STOPPED.get(facts.want_reason)
+    why = WHY_STOPPED.get(facts.want_reason)
     message = f"Stopped. {kept}" if why is None else f"Stopped: {why}. {kept}"
     return Shown(Status.STOPPED, facts.want_reason, message, since=since)
 
