@@ -18,6 +18,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from neuropod.db import sqlite
+
 _BUSY_MILLISECONDS = 10_000
 
 
@@ -102,7 +104,12 @@ class Database:
 
 
 def _sqlite_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url.replace("sqlite://", "sqlite+aiosqlite://", 1), pool_size=8, max_overflow=24)
+    engine = create_async_engine(
+        url.replace("sqlite://", "sqlite+aiosqlite://", 1),
+        connect_args={"async_creator_fn": sqlite.connect},
+        pool_size=8,
+        max_overflow=24,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: object) -> None:

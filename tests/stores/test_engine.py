@@ -1,0 +1,66 @@
+"""The engine: what is left of a transaction that is cut off."""
+
+import sqlite3
+from itertools import count
+from typing import Any
+
+import pytest
+from aiosqlite import core
+from sqlalchemy import text, update
+
+from neuropod.accounts.records import UserRow
+from neuropod.db.engine import Database
+from support.rows import user_row
+
+
+class Cut(BaseException):
+    """Who asked for a statement is gone before the answer came, as after a cancellation."""
+
+
+class Scissors:
+    """Cuts off the work on SQLite's thread at one of its trips there, which itself is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trips = self.at = 0
+        execute = core.Connection._execute
+
+        async def cut(connection: core.Connection, *work: Any, **options: Any) -> Any:
+            answer = await execute(connection, *work, **options)
+            self.trips += 1
+            if self.trips == self.at:
+                raise Cut
+            return answer
+
+        monkeypatch.setattr(core.Connection, "_execute", cut)
+
+    def cut_at(self, trip: int) -> None:
+        self.trips, self.at = 0, trip
+
+
+async def test_a_statement_that_is_cut_off_keeps_no_lock(sqlite_url: str, monkeypatch: pytest.MonkeyPatch):
+    database = Database(sqlite_url)
+    async with database.write() as session:
+        session.add_all([user_row(), user_row()])
+    scissors = Scissors(monkeypatch)
+
+    held = []  # the errors, whose frames hold what was open
+    for trip in count(1):
+        async with database.read() as session:
+            await session.execute(text("SELECT 1"))  # a connection is there: opening one is another story
+        scissors.cut_at(trip)
+        try:
+            async with database.write() as session:
+                await session.scalars(update(UserRow).values(name="changed").returning(UserRow.id))
+        except Cut as error:
+            held.append(error)
+        trips = scissors.trips
+        scissors.cut_at(0)
+        if trips < trip:
+            break
+        await database.engine.dispose()
+        with sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=0) as other:
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+
+    assert len(held) >= 2
+    await database.aclose()
