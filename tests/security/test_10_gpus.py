@@ -10,6 +10,7 @@ import pytest
 from neuropod.runtimes.contract import Phase, Workload, WorkloadRejectedError
 from neuropod.runtimes.local.devices import MachineGpus
 from neuropod.runtimes.local.nvml import NvmlReader
+from neuropod.runtimes.local.plan import Plan
 from neuropod.words import Reason
 from runtimes.local.as_user import run_as_user
 from runtimes.local.pods import opened, printed, python, until
@@ -118,6 +119,27 @@ async def test_a_pod_with_two_gpus_sees_both_and_its_neighbour_none(tmp_path: Pa
     assert all(line.endswith("No such file or directory") for line in neighbour[2:])
 
 
+async def user_mode_with_gpus(tmp_path: Path) -> None:
+    (tmp_path / "root/dev").mkdir(parents=True)  # an ordinary user makes no device files
+    for name, like in (("nvidia0", "zero"), ("nvidia1", "full"), ("nvidiactl", "null"), ("nvidia-uvm", "null")):
+        (tmp_path / "root/dev" / name).symlink_to(f"/dev/{like}")
+    nvml = FakeNvml([FakeGpu("GPU-first", minor=0), FakeGpu("GPU-second", minor=1)])
+    gpus = MachineGpus(NvmlReader(nvml), root=tmp_path / "root")
+    async with opened(tmp_path / "data", mode="user", gpus=gpus) as runtime:
+        lines = await printed(runtime, with_gpus(MINE, "GPU-second"))
+
+    assert lines[:3] == [
+        str(["nvidia-uvm", "nvidia1", "nvidiactl"]),
+        "GPU-second 0",
+        "nvidia0 No such file or directory",
+    ]
+    assert lines[3] == "nvidia1 b'\\x00'"
+
+
+def test_a_pod_sees_its_own_gpu_and_no_other_as_an_ordinary_user(tmp_path: Path):
+    run_as_user(tmp_path, "test_10_gpus", "user_mode_with_gpus")
+
+
 async def test_where_device_groups_can_be_used_the_kernel_keeps_the_others_shut_too(tmp_path: Path):
     devices = "/sys/fs/cgroup/devices"
     if not os.access(f"{devices}/devices.list", os.R_OK):
@@ -126,8 +148,9 @@ async def test_where_device_groups_can_be_used_the_kernel_keeps_the_others_shut_
         workload = with_gpus("import time; print('up', flush=True); time.sleep(1000)", "GPU-second")
         await runtime.ensure(workload)
         await until(runtime, workload.id, Phase.READY)
-        (group,) = Path(devices, "neuropod").glob("*/*/cgroup.procs")
-        allowed = (group.parent / "devices.list").read_text().split("\n")
+        plan = Plan.read(runtime._directories.state_dir(workload.id.pod, 1))
+        (group,) = Path(devices, "neuropod").glob(f"*/{plan.key}")
+        allowed = (group / "devices.list").read_text().split("\n")
 
     assert "c 1:7 rw" in allowed  # its own; /dev/full is among the plain ones as well
     assert "a *:* rwm" not in allowed

@@ -312,6 +312,17 @@ def test_a_taken_place_is_no_rejection():
     assert lifecycle.rejected(pod(run()), Reason.PLACE_OCCUPIED, "", NOW) is None
 
 
+def test_one_whose_gpu_went_before_it_started_is_opened_again_soon():
+    close = lifecycle.rejected(pod(run()), Reason.GPU_LOST, "GPU a cannot be used: it is lost.", NOW)
+    assert close is not None
+    assert close.reason is Reason.GPU_LOST
+
+    ended = lifecycle.closed(run(), close)
+
+    assert decide(pod(ended), None, NOW) == Rest(until=in_(5))
+    assert decide(pod(ended), None, in_(5)) == Open(4, crashes=0)
+
+
 # For every combination
 
 times = st.one_of(st.none(), st.integers(-4000, 4000).map(lambda seconds: NOW + timedelta(seconds=seconds)))

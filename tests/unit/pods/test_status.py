@@ -53,6 +53,18 @@ def test_a_process_that_does_not_answer_yet_is_starting():
     assert "Its log" in it.message
 
 
+def test_a_pod_whose_gpu_is_lost_runs_and_says_so():
+    trouble = "its GPU GPU-a is lost to it: it reported a critical error (Xid 79)"
+
+    it = shown(seen_run(phase=Phase.READY, reason=Reason.READY, ready_at=ago(300), device_trouble=trouble))
+    again = shown(ended_run(Reason.GPU_LOST))
+
+    assert (it.status, it.reason) == (Status.RUNNING, Reason.GPU_LOST)
+    assert it.message == f"Running, but {trouble}. Restart it to get another GPU."
+    assert (again.status, again.reason) == (Status.STARTING, Reason.GPU_LOST)
+    assert "on another one that is free" in again.message
+
+
 def test_a_ready_pod_is_running_since_it_was_ready():
     it = shown(seen_run(phase=Phase.READY, reason=Reason.READY, ready_at=ago(300)))
 
