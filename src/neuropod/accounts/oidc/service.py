@@ -135,7 +135,7 @@ class Identities:
             created_at=self._clock.now(),
         )
         session.add(made)
-        self._record(session, "link_identity", row, actor=actor, issuer=issuer, subject=subject)
+        self._record(session, "link_identity", row, actor=actor, issuer=issuer, known_as=subject)
         await session.flush()
         return made
 
@@ -153,7 +153,7 @@ class Identities:
         if found is None:
             raise NotFoundError("no such identity")
         await session.delete(found)
-        self._record(session, "unlink_identity", row, actor=actor, issuer=found.issuer, subject=found.subject)
+        self._record(session, "unlink_identity", row, actor=actor, issuer=found.issuer, known_as=found.subject)
 
     async def _to_link(self, session: Session, user: str, *, actor: Actor) -> UserRow:
         require_administrator(actor, Scope.WRITE)
@@ -167,7 +167,7 @@ class Identities:
 
     def _note(self, session: Session, verb: str, row: UserRow, *, actor: Actor, identity: Identity) -> None:
         self._record(
-            session, verb, row, actor=actor, issuer=identity.issuer, subject=identity.subject, said=identity.email
+            session, verb, row, actor=actor, issuer=identity.issuer, known_as=identity.subject, said=identity.email
         )
 
     def _record(self, session: Session, verb: str, row: UserRow, *, actor: Actor, **data: Any) -> None:
