@@ -78,7 +78,11 @@ async def draft_launch(
     wrong += wrong_type
     limit = world.settings.limits.ports_per_pod
     wrong += rules.wrong_ports(request.ports or (), limit=limit)
-    at_launch = limits_at_launch(world.settings.limits, unbounded=actor.is_admin)
+    at_launch = limits_at_launch(
+        world.settings.limits,
+        TimeLimits(snapshot.stop_after_seconds, snapshot.idle_stop_after_seconds),
+        unbounded=actor.is_admin,
+    )
     limits, wrong_limits = _limits(request, at_launch, world, actor)
     wrong += wrong_limits
     volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)

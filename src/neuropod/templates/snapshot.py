@@ -45,6 +45,8 @@ class TemplateSnapshot:
     ready_when: ReadyWhen = ReadyWhen.PROCESS
     ready_port: int | None = None
     ready_http: bool = True
+    stop_after_seconds: int | None = None  # what a pod has that asks for nothing else; None: as the settings say
+    idle_stop_after_seconds: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, equal to what a database gives back."""

@@ -24,7 +24,7 @@ BOUND = LimitSettings(default_stop_after_seconds=3600, max_stop_after_seconds=72
     ],
 )
 def test_what_holds_for_a_new_pod(settings: LimitSettings, asked: AskedLimits, unbounded: bool, limits: TimeLimits):
-    at_launch = limits_at_launch(settings, unbounded=unbounded)
+    at_launch = limits_at_launch(settings, TimeLimits(), unbounded=unbounded)
 
     assert limits_of(asked, at_launch, settings, unbounded=unbounded) == (limits, ())
 
@@ -42,6 +42,21 @@ def test_what_is_wrong_names_the_field_and_the_rule(settings: LimitSettings, ask
     _, errors = limits_of(asked, TimeLimits(), settings, unbounded=False)
 
     assert [(error.field, error.code) for error in errors] == wrong
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "unbounded", "limits"),
+    [
+        (OPEN, TimeLimits(600, 60), False, TimeLimits(600, 60)),
+        (BOUND, TimeLimits(600, None), False, TimeLimits(600, 1800)),
+        (BOUND, TimeLimits(100_000, 100_000), False, TimeLimits(7200, 1800)),
+        (BOUND, TimeLimits(100_000, 100_000), True, TimeLimits(100_000, 100_000)),
+    ],
+)
+def test_a_template_says_what_holds_before_the_settings_do_and_within_their_bounds(
+    settings: LimitSettings, template: TimeLimits, unbounded: bool, limits: TimeLimits
+):
+    assert limits_at_launch(settings, template, unbounded=unbounded) == limits
 
 
 def test_an_edit_that_leaves_a_limit_keeps_it_though_less_may_be_asked_for_now():

@@ -63,10 +63,25 @@ def _one(
     return None, (FieldError(field, "range", f"{field} is {LEAST_SECONDS} to {greatest} s"),)
 
 
-def limits_at_launch(settings: LimitSettings, *, unbounded: bool) -> TimeLimits:
-    """Return what holds for a new pod that asks for nothing: the defaults, else the most that may be asked for."""
-    stop, idle = settings.default_stop_after_seconds, settings.default_idle_stop_after_seconds
-    if not unbounded:
-        stop = settings.max_stop_after_seconds if stop is None else stop
-        idle = settings.max_idle_stop_after_seconds if idle is None else idle
-    return TimeLimits(stop, idle)
+def limits_at_launch(settings: LimitSettings, template: TimeLimits, *, unbounded: bool) -> TimeLimits:
+    """Return what holds for a new pod that asks for nothing: what its template says, else the settings' default.
+
+    For a client both are no more than may be asked for, which is also what holds where neither says anything.
+    """
+    stop = _first(template.stop_after_seconds, settings.default_stop_after_seconds)
+    idle = _first(template.idle_stop_after_seconds, settings.default_idle_stop_after_seconds)
+    if unbounded:
+        return TimeLimits(stop, idle)
+    return TimeLimits(
+        _at_most(stop, settings.max_stop_after_seconds), _at_most(idle, settings.max_idle_stop_after_seconds)
+    )
+
+
+def _first(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one
+
+
+def _at_most(limit: int | None, most: int | None) -> int | None:
+    if limit is None or most is None:
+        return _first(limit, most)
+    return min(limit, most)

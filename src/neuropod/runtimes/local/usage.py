@@ -20,11 +20,6 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def no_gpus(names: Sequence[str]) -> Sequence[GpuUsage]:  # noqa: ARG001 - the signature is GpuMeter's
-    """Tell nothing: this machine has no way to ask its GPUs."""
-    return ()
-
-
 class Processes:
     """The processes of this machine as they were at one look."""
 
