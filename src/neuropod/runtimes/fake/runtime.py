@@ -218,7 +218,13 @@ class FakeRuntime:
         await self._before("volume_use")
         now, made = self._world.clock.now(), self._world.volumes
         return {
-            each: VolumeUse(found.size_bytes, found.used_bytes, found.used_bytes >= found.size_bytes, now)
+            each: VolumeUse(
+                found.size_bytes,
+                found.used_bytes,
+                found.used_bytes >= found.size_bytes,
+                now,
+                found.wanted_bytes > found.size_bytes,
+            )
             for each, found in made.items()
             if each in volume_ids
         }
@@ -232,6 +238,7 @@ class FakeRuntime:
             return True
         if volume.grows_at_once:
             volume.size_bytes = size_bytes
+        volume.wanted_bytes = size_bytes
         await self._after("grow_volume")
         return volume.grows_at_once
 

@@ -166,6 +166,7 @@ class FakeVolume:
     size_bytes: int
     used_bytes: int = 0
     grows_at_once: bool = True
+    wanted_bytes: int = 0  # by a growth that comes later
 
 
 class FakeWorld:
