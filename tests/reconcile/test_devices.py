@@ -88,7 +88,8 @@ async def test_two_servers_never_give_a_gpu_away_twice(
         await plant.ask(both[0].pods.stop_pod, oldest)
 
     assert order == [f"pod{number}" for number in range(len(counts))]
-    assert [len(one.resources.devices) for one in watched] == counts
+    given = {one.pod_name: len(one.resources.devices) for one in watched}
+    assert given == {f"pod{number}": count for number, count in enumerate(counts)}
 
 
 async def test_who_wants_two_is_not_overtaken_by_who_wants_one(plant: Plant, server: Server, watched: list[Workload]):
