@@ -451,3 +451,25 @@ async def test_two_servers_that_watch_the_same_pod_warn_once_and_stop_once(plant
     assert len(await events(plant, "pod.stop_warned")) == 1
     assert len(await events(plant, "pod.stopped")) == 1
     await other.aclose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_use_through_a_server_that_does_not_serve_the_pods_runtime_keeps_it_too(plant: Plant, limited: Limited):
+    pod = await launch(plant, limited, idle_stop_after_seconds=600)
+    gateway = Limited(plant)
+    gateway.limits._world = replace(gateway.limits._world, runtimes={})
+    await limited.pass_time(2)
+    for _ in range(10):
+        gateway.traffic.used([pod.id])
+        await plant.clock.advance(60)
+        await gateway.limits.turn()
+        await limited.limits.turn()
+        await limited.turn()
+
+    kept = await plant.status(limited)
+    why = (await idle_of(plant, limited)).kept_by
+    await limited.pass_time(13)
+
+    assert (kept, why) == (Status.RUNNING, (Activity.CONNECTIONS,))
+    assert await seen(plant, limited) == (Status.STOPPED, Reason.IDLE)
+    await gateway.aclose()
