@@ -128,7 +128,7 @@ async def test_the_owner_is_warned_once_before_it_by_an_event_and_in_the_status(
     assert warned.at == plant.clock.now() - timedelta(minutes=9)
     assert (warned.pod_id, warned.owner_id) == (pod.id, plant.actor.user_id)
     assert warned.data["reason"] == "deadline"
-    assert "it will be stopped" in (await plant.show(limited)).shown.message
+    assert "it will be stopped unless" in (await plant.show(limited)).shown.message
 
 
 async def test_the_stop_is_the_systems_act_with_its_reason(plant: Plant, limited: Limited):

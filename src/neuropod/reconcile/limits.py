@@ -135,6 +135,8 @@ class LimitsLoop:
                     measured = await reader.usage(wanted)
             except (RuntimeUnavailableError, TimeoutError) as error:
                 log.info("a runtime does not tell what is used", runtime=runtime_id, error=str(error))
+            except Exception:  # a defect in measuring must not keep deadlines from being kept
+                log.exception("what is used cannot be measured", runtime=runtime_id)
             for one in wanted:
                 if one in measured:
                     points[one.pod] = self._meter.point(one, measured[one], now)
@@ -196,7 +198,15 @@ class LimitsLoop:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        return {pod_id: task.result() for pod_id, task in tasks.items() if task not in late}
+        answers = {}
+        for pod_id, task in tasks.items():
+            if task in late:
+                continue
+            if (error := task.exception()) is not None:  # nothing that a pod says may end the loop
+                log.error("a Jupyter cannot be asked", pod=pod_id, exc_info=error)
+            else:
+                answers[pod_id] = task.result()
+        return answers
 
     # ---- what follows
 

@@ -146,5 +146,5 @@ def warning(stop: Stop) -> str:
     """Return the sentence that warns."""
     at = f"{stop.at:%Y-%m-%d %H:%M} UTC"
     if stop.reason is Reason.IDLE:
-        return f"It is idle and will be stopped at {at}, unless it is used; its volume is kept."
-    return f"Its time is up at {at}: it will be stopped then, unless it is given more; its volume is kept."
+        return f"It is idle and will be stopped at {at} unless it is used; what is outside its volume is lost then."
+    return f"Its time is up at {at}: it will be stopped unless given more; what is outside its volume is lost then."
