@@ -1,6 +1,7 @@
 """The rules for what an administrator may write into the catalogue, field by field, pure. Called by service."""
 
 import re
+import warnings
 from collections.abc import Sequence
 
 from neuropod.kit.errors import FieldError
@@ -47,10 +48,13 @@ def wrong_pattern(model_pattern: str, gpus: int) -> Sequence[FieldError]:
         return (FieldError(field, "empty", rule),)
     if len(model_pattern) > MAX_PATTERN:
         return (FieldError(field, "too_long", f"model_pattern has at most {MAX_PATTERN} characters"),)
+    if not model_pattern.isprintable():
+        return (FieldError(field, "pattern", "model_pattern holds printable characters alone"),)
     try:
-        re.compile(model_pattern)
-    except re.error as error:
-        return (FieldError(field, "pattern", f"model_pattern is no regular expression: {error}"),)
+        with warnings.catch_warnings(action="error"):
+            re.compile(model_pattern)
+    except (re.error, Warning, OverflowError, RecursionError) as error:
+        return (FieldError(field, "pattern", f"model_pattern is no plain regular expression: {error}"),)
     return ()
 
 

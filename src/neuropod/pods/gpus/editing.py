@@ -126,7 +126,7 @@ def _require_operator(actor: Actor) -> None:
 
 
 async def _there(session: Session, name: str) -> GpuTypeRow:
-    row = await store.lock_gpu_type(session, name)
+    row = None if rules.wrong_name(name) else await store.lock_gpu_type(session, name)
     if row is None or row.deleted_at is not None:
         raise NotFoundError(f"no such GPU type: {name}")
     return row
