@@ -19,7 +19,7 @@ from typing import Any
 
 from neuropod.db.engine import Database, Session
 from neuropod.kit.tasks import TaskSet
-from neuropod.reconcile.writing import _Shared
+from neuropod.reconcile.sharing import Shared
 from reconcile.plant import Server
 
 
@@ -129,11 +129,11 @@ def live(server: Server, fate: Fate) -> asyncio.Task[None]:
 
 
 def _make_steps_moments(server: Server) -> None:
-    """Let each step of the passes, and of the writer that they share, be a moment."""
+    """Let each step of the passes, and of what they ask of the rows together, be a moment."""
     server.loop._workers = _MortalTasks(server.failures)
-    writer = server.loop._writer
-    opens = writer._opens.setdefault(server.runtime.id, _Shared(writer._database, writer._opened))
-    for shared in (opens, writer._records):
+    rows = server.loop._rows
+    opens = rows._opens.setdefault(server.runtime.id, Shared(rows._opened))
+    for shared in (opens, rows._workloads, rows._records):
         shared._run = lambda run=shared._run: _stepping(run())
 
 

@@ -35,8 +35,8 @@ from neuropod.pods.lifecycle import (
     rejected,
 )
 from neuropod.pods.runs import store as runs
+from neuropod.reconcile.sharing import SharedRows
 from neuropod.reconcile.world import World
-from neuropod.reconcile.writing import Writer
 from neuropod.runtimes.contract import (
     LogQuery,
     Phase,
@@ -66,10 +66,10 @@ class Pass:
     """The work on one claimed pod."""
 
     def __init__(
-        self, world: World, writer: Writer, runtime: Runtime, claimed: Claimed, *, lease_until: datetime
+        self, world: World, rows: SharedRows, runtime: Runtime, claimed: Claimed, *, lease_until: datetime
     ) -> None:
         self._world = world
-        self._writer = writer
+        self._rows = rows
         self._runtime = runtime
         self._claimed: Claimed | None = claimed  # None: given back, or taken over by another worker
         self._begun = claimed
@@ -125,14 +125,13 @@ class Pass:
 
     async def _open(self, claimed: Claimed) -> None:
         capacity = await self._verb(self._runtime.capacity())
-        result = await self._writer.open(claimed, capacity)
+        result = await self._rows.open(claimed, capacity)
         self._claimed = result if isinstance(result, Claimed) else None
 
     async def _ensure(self, claimed: Claimed) -> Seen | None:
         facts = claimed.facts
         number = facts.incarnation.number if facts.incarnation is not None else 0
-        async with self._world.database.read() as session:
-            workload = await self._world.pods.workload(session, facts.id, number)
+        workload = await self._rows.workload(facts.id, number)
         try:
             await self._verb(self._runtime.ensure(workload))
         except WorkloadRejectedError as error:
@@ -230,7 +229,7 @@ class Pass:
         step: Rest | Stop | Kill | None,
         hold: bool = False,
     ) -> None:
-        result = await self._writer.record(Outcome(claimed, seen, due_at, step, hold))
+        result = await self._rows.record(Outcome(claimed, seen, due_at, step, hold))
         self._claimed = result if hold else None
 
     async def _release(self, claimed: Claimed) -> None:

@@ -19,8 +19,8 @@ from neuropod.pods.resync.store import next_due_at
 from neuropod.pods.runs.store import claim_pods
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.passes import Pass
+from neuropod.reconcile.sharing import SharedRows
 from neuropod.reconcile.world import World
-from neuropod.reconcile.writing import Writer
 from neuropod.runtimes.contract import Capacity, Phase, Runtime, RuntimeUnavailableError, Seen
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class PodsLoop:
     def __init__(self, world: World, on_failure: FailureHook) -> None:
         self.wakeup = Wakeup()
         self._world = world
-        self._writer = Writer(world.database, world.clock)
+        self._rows = SharedRows(world.database, world.pods, world.clock)
         self._watches = TaskSet(on_failure)
         self._workers = TaskSet(on_failure)
         self._busy: dict[PodId, asyncio.Task[None]] = {}
@@ -104,7 +104,7 @@ class PodsLoop:
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id
         runtime = self._world.runtimes[claimed.facts.runtime_id]
-        work = Pass(self._world, self._writer, runtime, claimed, lease_until=lease_until)
+        work = Pass(self._world, self._rows, runtime, claimed, lease_until=lease_until)
         task = self._workers.start(work.run(), name=f"pass of {pod_id}")
         self._busy[pod_id] = task
         self._passes.inc()
@@ -179,3 +179,4 @@ class PodsLoop:
         if self._busy:
             await asyncio.wait(list(self._busy.values()), timeout=self._world.settings.lease_seconds / 2)
         await self._workers.aclose()
+        await self._rows.aclose()

@@ -1,0 +1,129 @@
+"""What passes ask of the database, together: those that ask while a transaction is under way share the next one.
+
+A burst of launches would otherwise pay for a transaction per pod and step, and wait in the line of writers for each.
+One that fails is tried again pod by pod, so that one bad row spoils nothing for the others. Made by the pods loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from neuropod.db.engine import Database
+from neuropod.ids import PodId
+from neuropod.kit.clock import Clock
+from neuropod.pods.claims import Claimed, Outcome
+from neuropod.pods.opening.store import Opened, open_incarnations
+from neuropod.pods.runs.store import record_passes
+from neuropod.pods.service import Pods
+from neuropod.runtimes.contract import Capacity, Workload
+
+AskT = TypeVar("AskT")
+AnswerT = TypeVar("AnswerT")
+Run = tuple[PodId, int]  # a pod and the number of an incarnation
+
+
+class SharedRows:
+    """Opens incarnations, reads what they run and records outcomes, for many passes at once where many ask."""
+
+    def __init__(self, database: Database, pods: Pods, clock: Clock) -> None:
+        async def opened(asks: Sequence[tuple[Claimed, Capacity]]) -> Sequence[Opened]:
+            # All of one runtime: the queue below is one per runtime.
+            claims = [claimed for claimed, _ in asks]
+            async with database.write() as session:
+                return await open_incarnations(session, claims, asks[-1][1], now=clock.now())
+
+        async def read(runs: Sequence[Run]) -> Sequence[Workload | None]:
+            async with database.read() as session:
+                workloads = await pods.workloads(session, runs)
+            return [workloads.get(run) for run in runs]
+
+        async def recorded(outcomes: Sequence[Outcome]) -> Sequence[Claimed | None]:
+            async with database.write() as session:
+                return await record_passes(session, outcomes, now=clock.now())
+
+        self._opened = opened
+        self._opens: dict[str, Shared[tuple[Claimed, Capacity], Opened]] = {}
+        self._workloads = Shared(read)
+        self._records = Shared(recorded)
+
+    async def open(self, claimed: Claimed, capacity: Capacity) -> Opened:
+        """Make the pod's next incarnation, or let it wait (`pods.opening`)."""
+        runtime_id = claimed.facts.runtime_id
+        shared = self._opens.get(runtime_id)
+        if shared is None:
+            shared = self._opens[runtime_id] = Shared(self._opened)
+        return await shared.ask((claimed, capacity))
+
+    async def workload(self, pod_id: PodId, incarnation: int) -> Workload:
+        """Return what the runtime is asked to run for an incarnation, secrets included."""
+        workload = await self._workloads.ask((pod_id, incarnation))
+        if workload is None:
+            raise LookupError(f"pod {pod_id} has no row")
+        return workload
+
+    async def record(self, outcome: Outcome) -> Claimed | None:
+        """Record what a pass saw and did (`pods.runs`)."""
+        return await self._records.ask(outcome)
+
+    async def aclose(self) -> None:
+        """End what is under way; for when nobody waits any more."""
+        for opens in self._opens.values():
+            await opens.aclose()
+        await self._workloads.aclose()
+        await self._records.aclose()
+
+
+class Shared(Generic[AskT, AnswerT]):
+    """One kind of question, asked for many at once; `answer` takes a transaction and answers in the order of asks."""
+
+    def __init__(self, answer: Callable[[Sequence[AskT]], Awaitable[Sequence[AnswerT]]]) -> None:
+        self._answer = answer
+        self._waiting: list[tuple[AskT, asyncio.Future[AnswerT]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def ask(self, ask: AskT) -> AnswerT:
+        """Return the answer, or raise what kept it from being given to this ask."""
+        answer: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ask, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        batch: list[tuple[AskT, asyncio.Future[AnswerT]]] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                try:
+                    await self._transact(batch)
+                except Exception as error:  # noqa: BLE001 - each pass gets its own error
+                    await self._one_by_one(batch, error)
+        finally:
+            # Cut off: who waits ends with it. Nobody else would ever answer, and the leases run out by themselves.
+            for _, future in (*batch, *self._waiting):
+                future.cancel()
+            self._waiting = []
+            self._running = None
+
+    async def _transact(self, batch: "list[tuple[AskT, asyncio.Future[AnswerT]]]") -> None:
+        answers = await self._answer([ask for ask, _ in batch])
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    async def _one_by_one(self, batch: "list[tuple[AskT, asyncio.Future[AnswerT]]]", error: Exception) -> None:
+        for one in batch:
+            if len(batch) > 1:
+                try:
+                    await self._transact([one])
+                    continue
+                except Exception as own:  # noqa: BLE001 - the pass of this row says what happened
+                    error = own
+            if not one[1].done():
+                one[1].set_exception(error)
+
+    async def aclose(self) -> None:
+        """End what is under way, and who waits for it."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])

@@ -1,0 +1,92 @@
+"""What many passes ask at the same time is answered together; nobody waits for an answer that never comes."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from neuropod.db.engine import Database
+from neuropod.reconcile.sharing import Shared
+from reconcile.plant import Plant, Server
+from support.statements import statements
+
+
+class Answers:
+    """Answers with the double, and notes what was asked together; waits while the gate is shut."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, asks: Sequence[int]) -> list[int]:
+        self.batches.append(list(asks))
+        await self.gate.wait()
+        if 0 in asks:
+            raise ValueError("nothing is asked for")
+        return [2 * ask for ask in asks]
+
+
+async def until(answers: Answers, batches: int) -> None:
+    async with asyncio.timeout(5):
+        while len(answers.batches) < batches:
+            await asyncio.sleep(0)
+
+
+async def test_who_asks_while_others_are_answered_shares_the_next_answer():
+    answers = Answers()
+    shared = Shared(answers)
+    answers.gate.clear()
+    first = asyncio.create_task(shared.ask(1))
+    await until(answers, 1)
+
+    others = [asyncio.create_task(shared.ask(number)) for number in (2, 3, 4)]
+    await asyncio.sleep(0)
+    answers.gate.set()
+
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 8]
+    assert answers.batches == [[1], [2, 3, 4]]
+
+
+async def test_one_that_fails_spoils_nothing_for_the_others():
+    shared = Shared(Answers())
+
+    answered = await asyncio.gather(*(shared.ask(number) for number in (1, 0, 2)), return_exceptions=True)
+
+    assert (answered[0], answered[2]) == (2, 4)
+    assert isinstance(answered[1], ValueError)
+
+
+async def test_who_waits_for_an_answer_that_is_cut_off_ends_too_and_the_next_is_answered():
+    answers = Answers()
+    shared = Shared(answers)
+    answers.gate.clear()
+    under_way = asyncio.create_task(shared.ask(1))
+    await until(answers, 1)
+    in_line = asyncio.create_task(shared.ask(2))
+    await asyncio.sleep(0)
+
+    await shared.aclose()
+
+    for task in (under_way, in_line):
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    answers.gate.set()
+    assert await shared.ask(3) == 6
+
+
+async def test_many_pods_are_launched_with_hardly_more_statements_than_one(
+    database: Database, plant: Plant, server: Server
+):
+    await server.turn()
+    used = []
+    for names in (["alone"], [f"many{number}" for number in range(12)]):
+        for name in names:
+            await plant.launch(server, name)
+        with statements(database) as seen:
+            await server.turn()
+        used.append(len(seen))
+
+    assert len(plant.running()) == 13
+    assert used[1] <= used[0] + 10
