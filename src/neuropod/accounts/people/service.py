@@ -156,10 +156,6 @@ class People:
         self._note(session, "delete_user", row, actor=actor, volumes=volumes)
         return row, True
 
-    async def leaving(self, session: ReadSession) -> Sequence[UserRow]:
-        """Return deleted users of whom something may be left; for the loop that closes them."""
-        return await store.users_leaving(session)
-
     async def close(self, session: Session, user_id: UserId, *, actor: Actor) -> None:
         """Write down that nothing of a deleted user's is left but what was to be kept."""
         row = await store.lock_user(session, user_id)

@@ -160,8 +160,3 @@ async def end_links(session: Session, user_id: str, *, now: datetime) -> None:
 async def delete_identities(session: Session, user_id: str) -> None:
     """Let no identity sign a user in any more."""
     await session.execute(delete(IdentityRow).where(IdentityRow.user_id == user_id))
-
-
-async def users_leaving(session: ReadSession) -> Sequence[UserRow]:
-    """Return deleted users of whom something may be left."""
-    return (await session.scalars(select(UserRow).where(_OF_STATUS[UserStatus.DELETING]))).all()
