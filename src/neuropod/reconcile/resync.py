@@ -19,6 +19,7 @@ from neuropod.ids import IncarnationId, PodId
 from neuropod.kit.wakeups import Wakeup
 from neuropod.pods.resync import store
 from neuropod.pods.resync.store import Expected
+from neuropod.reconcile.departures import close_departed
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import Phase, Runtime, RuntimeUnavailableError, Seen, WorkloadId
@@ -61,6 +62,7 @@ class ResyncLoop:
                 alarms.append(alarm)
         self._first = False
         await self._sweep_rows()
+        await close_departed(self._world)
         report = {"differing": differing, "swept": swept, "without_row": len(self._orphans), "away": away}
         again = _AWAY_SECONDS if away else self._world.settings.resync_seconds
         if self._orphans:
