@@ -91,8 +91,9 @@ class ReconcileSettings(Group):
     batch: Annotated[int, Field(gt=0, le=200)] = 50
     """How many due rows one pass claims at once. Default 50."""
 
-    workers: Annotated[int, Field(gt=0, le=200)] = 16
-    """How many rows a loop works on at the same time. Default 16."""
+    workers: Annotated[int, Field(gt=0, le=200)] = 64
+    """How many rows a loop works on at the same time. Default 64: pods that are worked on together share their
+    transactions, so that a burst of launches costs little more of the database than one."""
 
     resync_seconds: Seconds = 60
     """How often a runtime's bulk list is compared with the rows. Default 60 s: nudges do the daily work."""
