@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-MACHINE_COMMANDS = frozenset({"up", "down", "gateway", "doctor", "admin"})
+MACHINE_COMMANDS = frozenset({"up", "down", "gateway", "doctor", "admin", "backup", "restore"})
 
 
 def ring_of(words: Sequence[str], environ: Mapping[str, str]) -> str:

@@ -70,6 +70,13 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "PATCH /api/v1/pods/{pod}/ports/{port}": (401, 404, 200, 200, 200),
     "DELETE /api/v1/pods/{pod}/ports/{port}": (401, 404, 204, 204, 204),
     "POST /api/v1/pods/{pod}/ports/{port}/link": (401, 404, 200, 200, 200),
+    "GET /api/v1/volumes": (401, 200, 200, 200, 200),
+    "POST /api/v1/volumes": (401, 201, 201, 201, 201),
+    "GET /api/v1/volumes/{volume}": (401, 404, 200, 200, 200),
+    "PATCH /api/v1/volumes/{volume}": (401, 404, 200, 200, 200),
+    "DELETE /api/v1/volumes/{volume}": (401, 404, 204, 204, 204),
+    "GET /api/v1/system/epoch": (401, 403, 403, 200, 403),
+    "POST /api/v1/system/epoch/confirm": (401, 403, 403, 200, 403),
     "GET /api/v1/system": (401, 200, 200, 200, 200),
     "GET /metrics": (401, 403, 403, 200, 403),
     "GET /healthz": (200, 200, 200, 200, 200),
@@ -113,6 +120,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/v1/pods/{pod}": {"json": {"container_disk_gb": 20}},
     "POST /api/v1/pods/{pod}/ports": {"json": {"port": 5000}},
     "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},
+    "PATCH /api/v1/volumes/{volume}": {"json": {"size_gb": 30}},
     "POST /sign-in": {"data": {"email": "owner@example.org", "password": "wrong"}},
     "POST /sign-in/link": {"data": {"token": "wrong"}},
     "POST /password": {"data": {"new_password": "a better password"}},
@@ -175,6 +183,9 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         if "{pod}" in path:
             answer = await owner.post("/api/v1/pods", json=POD | {"name": f"lab{number}"})
             things.append({"pod": answer.json()["id"]})
+        elif "{volume}" in path:
+            answer = await owner.post("/api/v1/volumes", json={"name": f"data{number}", "size_gb": 20})
+            things.append({"volume": answer.json()["id"]})
         elif "/users/{user}" in path or "{session_id}" in path:
             things.append(await _somebody(sqlite_world, number, own="/me/" in path))
         else:
@@ -187,6 +198,8 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         body = BODIES.get(route, {})
         if route == "POST /api/v1/pods":
             body = {"json": POD | {"name": f"of-{caller}"}}
+        if route == "POST /api/v1/volumes":
+            body = {"json": {"name": f"of-{caller}", "size_gb": 20}}
         answer = await clients[caller].request(method, path.format(**values), **body)
         statuses.append(answer.status_code)
 

@@ -19,6 +19,7 @@ from neuropod.api.callers import cookie_name
 from neuropod.api.parts import ApiParts
 from neuropod.catalogue.service import load_starters as load_gpu_types
 from neuropod.db.engine import Database
+from neuropod.db.installation import InstallationRow
 from neuropod.gateway.routes import wanted_routes
 from neuropod.gateway.table import RouteTable
 from neuropod.ids import InstallationId, PodId, UserId
@@ -160,6 +161,7 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
     )
     world = ApiWorld(database, settings, clock, parts, fake, runtime)
     async with database.write() as session:
+        session.add(InstallationRow(id=INSTALLATION, key_fingerprint=box.fingerprint, created_at=clock.now()))
         await load_gpu_types(session)
         await load_templates(session, now=clock.now())
         for name, role in (("admin", Role.ADMIN), ("owner", Role.CLIENT), ("outsider", Role.CLIENT)):

@@ -18,6 +18,7 @@ from neuropod.api.parts import ApiParts
 from neuropod.api.routes import (
     api_keys,
     audit,
+    epoch,
     events,
     execs,
     gpu_types,
@@ -34,6 +35,7 @@ from neuropod.api.routes import (
     templates,
     usage,
     users,
+    volumes,
 )
 from neuropod.api.watching import SmallBodies, Watch
 from neuropod.wire.problems import Problem
@@ -51,11 +53,13 @@ API_ROUTES = (
     pods,
     usage,
     ports,
+    volumes,
     quotes,
     logs,
     execs,
     events,
     system,
+    epoch,
 )
 PAGE_ROUTES = (sign_in, oidc, home, connect, passing)
 

@@ -14,13 +14,21 @@ from neuropod.accounts.signing_in import SignInLink
 from neuropod.api import errors
 from neuropod.api.deps import reading, writing
 from neuropod.api.parts import ApiParts
+from neuropod.api.restores import confirm, epoch_answer
 from neuropod.api.routes.system import system_answer
-from neuropod.db.audit import record_act
-from neuropod.db.installation import confirm_epoch
 from neuropod.kit.errors import NeuropodError
 from neuropod.kit.paging import MAX_LIMIT
 from neuropod.pods.views import PodFilters
-from neuropod.wire.machine import Down, DownDone, EpochConfirmed, SignInLinkAsk, SignInLinkMade, UserCreate, UserCreated
+from neuropod.wire.machine import (
+    Down,
+    DownDone,
+    Epoch,
+    EpochConfirmed,
+    SignInLinkAsk,
+    SignInLinkMade,
+    UserCreate,
+    UserCreated,
+)
 from neuropod.wire.system import System
 from neuropod.words import Role, Want
 
@@ -69,14 +77,14 @@ class Machine:
             if cursor is None:
                 return stopped
 
+    async def show_epoch(self) -> Epoch:
+        """Return what belongs to no row, as the runtimes show it now."""
+        return await epoch_answer(self._parts)
+
     async def confirm_epoch(self) -> EpochConfirmed:
-        """Confirm what a restore brought back. A running server's loops follow from its next start on."""
+        """Confirm what a restore brought back: what belongs to no row is swept from now on."""
         async with writing(self._parts) as session:
-            epoch, changed = await confirm_epoch(session)
-            if changed:
-                record_act(
-                    session, "confirm_epoch", "installation", at=self._parts.clock.now(), actor_id=None, via=MACHINE.via
-                )
+            epoch, changed = await confirm(session, actor=MACHINE, now=self._parts.clock.now())
         return EpochConfirmed(epoch=epoch, changed=changed)
 
     async def system(self) -> System:
@@ -110,6 +118,10 @@ def build_machine_app(parts: ApiParts, end_all: EndAll) -> FastAPI:
     async def down(body: Down) -> DownDone:
         stopped = await machine.stop_pods() if body.stop_pods else 0
         return DownDone(workloads_ended=await end_all(), pods_stopped=stopped)
+
+    @app.get("/machine/epoch")
+    async def show_epoch() -> Epoch:
+        return await machine.show_epoch()
 
     @app.post("/machine/confirm-epoch")
     async def confirm_epoch_() -> EpochConfirmed:

@@ -13,6 +13,7 @@ from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
+from neuropod.pods.attachments.service import Volumes
 from neuropod.pods.people import Owners
 from neuropod.pods.service import Pods
 from neuropod.pods.usage.series import Meter
@@ -44,6 +45,11 @@ class ApiParts:
     def identities(self) -> Identities:
         """The use-cases of signing in by the provider."""
         return Identities(self.accounts, self.clock)
+
+    @property
+    def volumes(self) -> Volumes:
+        """The use-cases of volumes."""
+        return Volumes(self.settings, self.clock, self.runtimes)
 
     @property
     def owners(self) -> Owners:

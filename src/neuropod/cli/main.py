@@ -15,6 +15,7 @@ _MODULES = {
     "port": "neuropod.cli.ports:port",
     "template": "neuropod.cli.offers:template",
     "gpu-type": "neuropod.cli.gpu_types:gpu_type",
+    "volume": "neuropod.cli.volumes:volume",
     "key": "neuropod.cli.keys:key",
     "session": "neuropod.cli.sessions:session",
     "me": "neuropod.cli.sessions:me",
@@ -33,6 +34,8 @@ MACHINE_COMMANDS = {
     "down": "End the server and everything it runs on this machine.",
     "gateway": "Run a gateway alone, beside a server on the same data directory.",
     "doctor": "Tell what this machine can and cannot isolate, and what is wrong with the server.",
+    "backup": "Write the database, and on request the key and the volumes, into one file.",
+    "restore": "Put back what a backup holds.",
     "admin": "Sign-in links and people, for whoever owns this machine.",
 }
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from neuropod.db.engine import Session
+from neuropod.db.engine import ReadSession, Session
 from neuropod.db.record import Record
 from neuropod.ids import InstallationId
 from neuropod.kit.identifiers import new_id
@@ -36,6 +36,12 @@ async def installation(session: Session, *, key_fingerprint: str, now: datetime)
         session.add(row)
         await session.flush()
     return row
+
+
+async def epochs(session: ReadSession) -> tuple[int, int]:
+    """Return the present epoch and the one that was confirmed last; without the row nothing counts as confirmed."""
+    row = await session.scalar(select(InstallationRow))
+    return (1, 0) if row is None else (row.epoch, row.confirmed_epoch)
 
 
 async def confirm_epoch(session: Session) -> tuple[int, bool]:

@@ -48,6 +48,14 @@ def needs_upgrade(connection: Connection) -> bool:
     return current != scripts.get_current_head()
 
 
+def is_known(revision: str) -> bool:
+    """Tell whether this version knows a schema: another one was made by a newer Neuropod."""
+    try:
+        return ScriptDirectory.from_config(alembic_config()).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
 async def upgrade(database: Database) -> None:
     """Bring the schema up to date; does nothing when it is. Several servers may call it at once."""
 

@@ -89,6 +89,13 @@ class UnsupportedError(NeuropodError):
     code = "not_supported"
 
 
+class NoSpaceError(NeuropodError):
+    """The disk has no room for this; nothing was changed."""
+
+    status = 507
+    code = "disk_full"
+
+
 def taken(field: str, value: str) -> ConflictError:
     """Return the error for a name that is in use."""
     sentence = f"{field} {value!r} is taken"

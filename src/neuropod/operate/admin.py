@@ -8,6 +8,7 @@ import click
 
 from neuropod.kit.clock import SystemClock
 from neuropod.kit.terminal.commands import Call, Group, choice_of
+from neuropod.kit.terminal.tables import Column
 from neuropod.kit.terminal.text import local_time
 from neuropod.operate.asked import read_settings
 from neuropod.operate.machine import Acts, acts_on
@@ -15,6 +16,8 @@ from neuropod.wire.machine import SignInLinkMade
 from neuropod.words import Role
 
 T = TypeVar("T")
+
+_EPOCH_COLUMNS = (Column("POD"), Column("RUN", right=True), Column("PHASE"), Column("STARTED"), Column("RUNTIME"))
 
 
 def _done(act: Callable[[Acts], Awaitable[T]]) -> T:
@@ -74,18 +77,41 @@ def create_user(call: Call, email: str, role: str, name: str | None) -> None:
     _say_link(call, made.link)
 
 
+@admin.command("show-epoch", examples=["neuropod admin show-epoch", "neuropod admin show-epoch --json"])
+@click.pass_obj
+def show_epoch(call: Call) -> None:
+    """After a restore: list what runs and belongs to no row of the restored database."""
+    found = _done(lambda acts: acts.show_epoch())
+    if call.screen.json:
+        call.screen.data(found.model_dump(mode="json"))
+        return
+    state = "confirmed" if found.confirmed else "not confirmed: nothing is swept"
+    call.screen.say(f"Epoch {found.epoch}, {state}.")
+    for runtime in found.silent:
+        call.screen.note(f"{runtime} gives no answer; what is on it is not shown.")
+    if not found.unknown:
+        call.screen.note("Nothing stands without a row.")
+        return
+    rows = [
+        [one.pod, str(one.incarnation), one.phase, local_time(one.started_at), one.runtime] for one in found.unknown
+    ]
+    call.screen.table(_EPOCH_COLUMNS, rows)
+    if not found.confirmed:
+        call.screen.note(f"Let these be removed: {call.program} admin confirm-epoch")
+
+
 @admin.command("confirm-epoch", examples=["neuropod admin confirm-epoch"])
 @click.pass_obj
 def confirm_epoch(call: Call) -> None:
     """After a restore: confirm that workloads without a row may be swept away again.
 
     A restore brings back an older database; pods that were made since have no row in it. Look at them first
-    (`neuropod doctor`): once this is confirmed they are removed. A server that runs follows from its next start on.
+    (`neuropod admin show-epoch`): once this is confirmed they are removed.
     """
     made = _done(lambda acts: acts.confirm_epoch())
     if call.screen.json:
         call.screen.data(made.model_dump(mode="json"))
     elif made.changed:
-        call.screen.say(f"Confirmed: epoch {made.epoch}. Sweeping is on from the server's next start.")
+        call.screen.say(f"Confirmed: epoch {made.epoch}. What has no row is swept from now on.")
     else:
         call.screen.say(f"Nothing to confirm: epoch {made.epoch} was confirmed before.")

@@ -32,7 +32,16 @@ from neuropod.operate.failures import clear_failures
 from neuropod.reconcile.down import end_workloads
 from neuropod.server.installation import Installation, assembled, socket_path
 from neuropod.settings import Settings
-from neuropod.wire.machine import Down, DownDone, EpochConfirmed, SignInLinkAsk, SignInLinkMade, UserCreate, UserCreated
+from neuropod.wire.machine import (
+    Down,
+    DownDone,
+    Epoch,
+    EpochConfirmed,
+    SignInLinkAsk,
+    SignInLinkMade,
+    UserCreate,
+    UserCreated,
+)
 from neuropod.wire.problems import Problem
 from neuropod.wire.shapes import Answer, Request
 from neuropod.wire.system import System
@@ -55,6 +64,10 @@ class Acts(Protocol):
 
     async def create_user(self, email: str, role: Role, name: str | None = None) -> UserCreated:
         """Make a person."""
+        ...
+
+    async def show_epoch(self) -> Epoch:
+        """Tell what belongs to no row."""
         ...
 
     async def confirm_epoch(self) -> EpochConfirmed:
@@ -91,6 +104,9 @@ class RunningServer:
 
     async def create_user(self, email: str, role: Role, name: str | None = None) -> UserCreated:
         return await self._post("users", UserCreate(email=email, role=role, name=name), UserCreated)
+
+    async def show_epoch(self) -> Epoch:
+        return await self._answer(self._client.build_request("GET", "/machine/epoch"), Epoch)
 
     async def confirm_epoch(self) -> EpochConfirmed:
         return await self._answer(self._client.build_request("POST", "/machine/confirm-epoch"), EpochConfirmed)
@@ -139,6 +155,9 @@ class OpenedHere:
 
     async def create_user(self, email: str, role: Role, name: str | None = None) -> UserCreated:
         return await self._machine.create_user(email, role, name)
+
+    async def show_epoch(self) -> Epoch:
+        return await self._machine.show_epoch()
 
     async def confirm_epoch(self) -> EpochConfirmed:
         return await self._machine.confirm_epoch()

@@ -14,6 +14,8 @@ _MODULES = {
     "down": "neuropod.operate.down:down",
     "gateway": "neuropod.operate.gateway:gateway",
     "doctor": "neuropod.operate.doctor:doctor",
+    "backup": "neuropod.operate.backup:backup",
+    "restore": "neuropod.operate.restore:restore",
     "admin": "neuropod.operate.admin:admin",
 }
 

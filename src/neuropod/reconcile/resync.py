@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from neuropod.db.engine import Topic
+from neuropod.db.engine import ReadSession, Topic
 from neuropod.db.idempotency import delete_old
+from neuropod.db.installation import epochs
 from neuropod.ids import IncarnationId, PodId
 from neuropod.kit.wakeups import Wakeup
 from neuropod.pods.resync import store
@@ -44,6 +45,7 @@ class ResyncLoop:
         self.wakeup = Wakeup()
         self._world = world
         self._first = True
+        self._allowed = world.sweeping_allowed
         self._rows_swept_at: datetime | None = None
         self._orphans: dict[WorkloadId, datetime] = {}  # without a row, since when
         self._swept = world.metrics.counter("workloads_swept", "Workloads removed because they belong to no row")
@@ -103,14 +105,14 @@ class ResyncLoop:
         """Remove what has no row; return an alarm if it would be too much, and how many went."""
         world = self._world
         async with world.database.read() as session:
-            with_rows = await store.pods_with_rows(session, {one.id.pod for one in seen})
+            orphans = {one.id: one for one in await store.without_row(session, seen)}
+            allowed = self._allowed or (bool(orphans) and await self._is_confirmed(session))
         now = world.clock.now()
-        orphans = {one.id: one for one in seen if one.id.pod not in with_rows}
         self._orphans = {workload: self._orphans.get(workload, now) for workload in orphans}
         if not orphans:
             return "", 0
-        if not world.sweeping_allowed:
-            advice = "look at them, then run `neuropod admin confirm-epoch`"
+        if not allowed:
+            advice = "look at them with `neuropod admin show-epoch`, then run `neuropod admin confirm-epoch`"
             return f"{len(orphans)} workloads without a row after a restore; {advice}", 0
         grace = world.settings.sweep_grace_seconds
         ripe = [
@@ -121,6 +123,12 @@ class ResyncLoop:
         for orphan in ripe:
             await self._take_away(runtime, orphan)
         return "", len(ripe)
+
+    async def _is_confirmed(self, session: ReadSession) -> bool:
+        """Tell whether somebody has confirmed the epoch since the server began."""
+        epoch, confirmed = await epochs(session)
+        self._allowed = epoch <= confirmed
+        return self._allowed
 
     async def _take_away(self, runtime: Runtime, orphan: Seen) -> None:
         log.warning("removing a workload that belongs to no row", workload=str(orphan.id), runtime=runtime.id)

@@ -75,7 +75,7 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
     Raises LockedError (another server), KeyFileError, WrongKeyFileError, NewerSchemaError.
     """
     async with AsyncExitStack() as stack:
-        _prepare_folders(settings)
+        prepare_folders(settings)
         stack.enter_context(exclusive(lock_path(settings)))
         box = SecretBox(read_or_make_key(settings.effective_key_file))
         database = Database(settings.effective_database_url)
@@ -111,7 +111,8 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
         )
 
 
-def _prepare_folders(settings: Settings) -> None:
+def prepare_folders(settings: Settings) -> None:
+    """Let the data directory and its folders be there, with their modes."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings.data_dir.chmod(0o711)  # pods' processes pass through to their own folders; nobody lists it
     for name in DATA_FOLDERS:

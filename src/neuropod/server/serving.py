@@ -26,12 +26,14 @@ from neuropod.gateway.traffic import Traffic
 from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.pods.attachments.service import Volumes
 from neuropod.reconcile.devices import DevicesLoop
 from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
 from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
 from neuropod.reconcile.resync import ResyncLoop
+from neuropod.reconcile.volumes import VolumesLoop
 from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import Report
 from neuropod.server.installation import Installation, assembled, socket_path
@@ -166,6 +168,7 @@ def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driv
             PodsLoop(world, failures),
             ResyncLoop(world),
             DevicesLoop(world),
+            VolumesLoop(world, Volumes(here.settings, here.clock, here.runtimes)),
             LimitsLoop(world, here.settings.limits, traffic),
         ],
         database=here.database,

@@ -53,6 +53,30 @@ class DownDone(Answer):
     pods_stopped: int
 
 
+class UnknownWorkload(Answer):
+    """Something that runs, or ran, and belongs to no row: made after the backup that was restored."""
+
+    runtime: str
+    pod: str
+    """The pod's id."""
+
+    incarnation: int
+    phase: str
+    started_at: datetime | None
+
+
+class Epoch(Answer):
+    """Which restore this is, and what a confirmation would sweep away."""
+
+    epoch: int
+    confirmed: bool
+    """Nothing is swept while it is not."""
+
+    unknown: list[UnknownWorkload]
+    silent: list[str]
+    """Runtimes that gave no answer."""
+
+
 class EpochConfirmed(Answer):
     """That what a restore brought back is right."""
 

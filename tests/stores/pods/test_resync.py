@@ -128,4 +128,4 @@ async def test_workloads_of_pods_with_a_row_are_known(world: World):
     pod = await world.launch()
 
     async with world.database.read() as session:
-        assert await resync.pods_with_rows(session, [pod.id, PodId("pod_unknown")]) == {pod.id}
+        assert await resync.newest_numbers(session, [pod.id, PodId("pod_unknown")]) == {pod.id: 0}

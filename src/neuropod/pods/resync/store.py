@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, func, select, update
 
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.pods.records import IncarnationRow, PodRow
-from neuropod.runtimes.contract import Phase
+from neuropod.runtimes.contract import Phase, Seen
 from neuropod.words import Want
 
 
@@ -55,10 +55,24 @@ async def expected_on(session: ReadSession, runtime_id: RuntimeId) -> Sequence[E
     ]
 
 
-async def pods_with_rows(session: ReadSession, pod_ids: Collection[PodId]) -> frozenset[PodId]:
-    """Return those of the pods that have a row which is not closed: the sweep leaves their workloads to the loop."""
-    query = select(PodRow.id).where(PodRow.id.in_(pod_ids), PodRow.closed_at.is_(None))
-    return frozenset(PodId(pod_id) for pod_id in await session.scalars(query))
+async def newest_numbers(session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, int]:
+    """Return the newest incarnation's number (0: none) of those of the pods that have a row which is not closed."""
+    query = (
+        select(PodRow.id, func.coalesce(func.max(IncarnationRow.number), 0))
+        .join(IncarnationRow, IncarnationRow.pod_id == PodRow.id, isouter=True)
+        .where(PodRow.id.in_(pod_ids), PodRow.closed_at.is_(None))
+        .group_by(PodRow.id)
+    )
+    return {PodId(pod_id): int(number) for pod_id, number in await session.execute(query)}
+
+
+async def without_row(session: ReadSession, seen: Sequence[Seen]) -> Sequence[Seen]:
+    """Return what belongs to no row: of no pod that is there, or newer than any of its incarnations.
+
+    Newer ones come about by a restore alone: a row is written before its runtime is asked. All others are the loop's.
+    """
+    newest = await newest_numbers(session, {one.id.pod for one in seen})
+    return [one for one in seen if one.id.incarnation > newest.get(one.id.pod, -1)]
 
 
 async def mark_seen(session: Session, incarnation_ids: Collection[IncarnationId], *, now: datetime) -> None:

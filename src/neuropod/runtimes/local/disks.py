@@ -380,6 +380,30 @@ def remove_volume(plan: DiskPlan, volume_id: str) -> None:
             os.close(users)
 
 
+def volumes_there(data_dir: Path) -> list[str]:
+    """Return the ids of the volumes that were made below a data directory, for a backup."""
+    home = data_dir / _VOLUMES
+    return sorted({path.stem for kind in ("*.img", "*.size") for path in home.glob(kind) if path.name[0] != "."})
+
+
+@contextmanager
+def at_rest(data_dir: Path, volume_id: str) -> Iterator[list[Path]]:
+    """Yield the files of a volume that nobody uses, and let nobody attach it meanwhile. Raises DiskInUseError."""
+    place = _Place(data_dir / _VOLUMES, volume_id)
+    place.prepare()
+    with _locked(place.gate):
+        users = _hold(place.users)
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if images.is_mounted(place.at):
+                images.unmount(place.at)
+            yield [path for path in (place.image, place.folder, place.size) if path.exists()]
+        except BlockingIOError:
+            raise DiskInUseError(f"a pod uses {volume_id}") from None
+        finally:
+            os.close(users)
+
+
 def grow_volume(plan: DiskPlan, volume_id: str, size_bytes: int) -> bool:
     """Let a volume that is there be larger, at once where that goes; tell whether it is. Raises DiskFullError.
 

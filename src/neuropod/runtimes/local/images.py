@@ -141,6 +141,16 @@ def _fill(image: int, device: str, device_fd: int, tools: Tools) -> int:
     return _size(device_fd)
 
 
+def grows_later(image: Path) -> bool:
+    """Tell whether a mounted image's file system has not yet followed its file."""
+    fd = os.open(image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with loops.device_if_any(fd) as device:
+            return device is not None and not fills(_size(device), image)
+    finally:
+        os.close(fd)
+
+
 def fills(size_bytes: int, image: Path) -> bool:
     """Tell whether a file system of that size takes all of its file."""
     return size_bytes + _SLACK_BYTES >= size_of(image)

@@ -22,9 +22,10 @@ _SPARE_SHARE = 100
 
 
 class VolumeKeeper:
-    """Scans of folders under way; one of a volume at a time."""
+    """Scans and removals of folders under way; one of a volume at a time."""
 
     def __init__(self) -> None:
+        self._removals: dict[VolumeId, asyncio.Task[None]] = {}
         self._scans: dict[VolumeId, asyncio.Task[disks.Size]] = {}
 
     async def use(self, plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> dict[VolumeId, VolumeUse]:
@@ -46,11 +47,25 @@ class VolumeKeeper:
             scan.add_done_callback(lambda _: self._scans.pop(volume_id, None))
         return self._scans[volume_id]
 
+    async def remove(self, plan: disks.DiskPlan, volume_id: VolumeId) -> None:
+        """Take a volume away; who gives up waiting may ask again. Raises VolumeInUseError."""
+        if volume_id not in self._removals:
+            removal = asyncio.create_task(asyncio.to_thread(_remove, plan, volume_id))
+            self._removals[volume_id] = removal
+            removal.add_done_callback(lambda done: self._removed(volume_id, done))
+        await asyncio.shield(self._removals[volume_id])
+
+    def _removed(self, volume_id: VolumeId, done: "asyncio.Task[None]") -> None:
+        self._removals.pop(volume_id, None)
+        if not done.cancelled():
+            done.exception()  # heard, also when nobody waits any more
+
     async def aclose(self) -> None:
-        """Wait for nothing: a scan ends by itself and only writes down what it found."""
-        for scan in list(self._scans.values()):
-            scan.cancel()
-        await asyncio.gather(*self._scans.values(), return_exceptions=True)
+        """Wait for nothing: what is under way ends by itself, and goes on with the next server where it was cut."""
+        tasks = [*self._scans.values(), *self._removals.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def grow(plan: disks.DiskPlan, volume_id: VolumeId, size_bytes: int) -> bool:
@@ -61,8 +76,7 @@ def grow(plan: disks.DiskPlan, volume_id: VolumeId, size_bytes: int) -> bool:
         raise NoRoomError(str(error)) from error
 
 
-def remove(plan: disks.DiskPlan, volume_id: VolumeId) -> None:
-    """Take a volume away. Raises VolumeInUseError."""
+def _remove(plan: disks.DiskPlan, volume_id: VolumeId) -> None:
     try:
         disks.remove_volume(plan, volume_id)
     except disks.DiskInUseError as error:
@@ -82,7 +96,8 @@ def _uses_of_images(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Ite
             found = os.statvfs(place.at)
             size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
             full = is_full(size, free) or found.f_favail == 0
-            yield volume_id, VolumeUse(size, size - found.f_bfree * found.f_frsize, full, now)
+            used, later = size - found.f_bfree * found.f_frsize, images.grows_later(place.image)
+            yield volume_id, VolumeUse(size, used, full, now, later)
 
 
 def _sizes(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Iterator[tuple[VolumeId, disks.Size]]:

@@ -35,6 +35,17 @@ def device_of(image: int) -> Iterator[tuple[str, int]]:
             os.close(fd)
 
 
+@contextmanager
+def device_if_any(image: int) -> Iterator[int | None]:
+    """Yield the descriptor of the device that has the image open, None when none has."""
+    found = _found(image)
+    try:
+        yield None if found is None else found[1]
+    finally:
+        if found is not None:
+            os.close(found[1])
+
+
 def set_capacity(device: int) -> None:
     """Let the device be as large as its image has become."""
     fcntl.ioctl(device, _LOOP_SET_CAPACITY, 0)
