@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimes.local.commands import output_of
 from runtimes.local.pods import opened, printed, python
 
 pytestmark = pytest.mark.root
@@ -68,3 +69,20 @@ async def test_the_environment_of_what_runs_before_the_drop_is_empty(tmp_path: P
         lines = await printed(runtime, try_environ)
 
     assert lines == ["0 0"]
+
+
+async def test_a_command_that_comes_in_later_meets_every_trap_with_the_pods_own_uid_alone(tmp_path: Path):
+    async with opened(tmp_path / "data") as runtime:
+        first = python(PREPARE, volume="vol_1")
+        await printed(runtime, first)
+        await runtime.remove(first.id)
+        trapped = python("import time; time.sleep(600)", pod=first.id.pod, incarnation=2, volume="vol_1", env=TRAPS)
+        for terminal in (False, True):
+            told = await output_of(runtime, trapped, "python3", "-c", "print('ran')", terminal=terminal)
+            assert told.strip().endswith("ran")
+        uid = runtime._owners.uid_of("usr_1")
+        line = (await output_of(runtime, trapped, "/usr/bin/env", "-i", "/usr/bin/python3", "-c", LOOK)).strip()
+
+    reports = int(line.split()[-1])
+    assert reports >= 4
+    assert line == f"{uid} [{uid}] [{uid}] {reports}"
