@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -92,6 +92,12 @@ def install(app: FastAPI, page: Page, checks: Mapping[str, WrongFieldsToo]) -> N
         _log.info("two requests met at a unique key", error=str(error.__cause__ or error))
         return answer(request, ConflictError("somebody changed the same thing at this moment; look again"))
 
+    async def of_text(request: Request, error: Exception) -> Response:
+        if not _is_unstorable(error):
+            raise error
+        sentence = "a text of this request holds a null byte or half a character, which nothing here can be named"
+        return answer(request, InvalidInputError(sentence, code="unstorable_text"))
+
     async def of_defect(request: Request, _: Exception) -> Response:
         return answer(request, _internal())  # logged by api.watching, to which it is raised afterwards
 
@@ -100,6 +106,17 @@ def install(app: FastAPI, page: Page, checks: Mapping[str, WrongFieldsToo]) -> N
     app.add_exception_handler(RequestValidationError, of_shape)
     app.add_exception_handler(HTTPException, of_framework)
     app.add_exception_handler(IntegrityError, of_race)
+    app.add_exception_handler(DBAPIError, of_text)
+    app.add_exception_handler(UnicodeEncodeError, of_text)
+
+
+def _is_unstorable(error: BaseException | None) -> bool:
+    """Tell whether a database refused a text: PostgreSQL has no null bytes, and no database has lone surrogates."""
+    while error is not None:
+        if isinstance(error, UnicodeEncodeError) or type(error).__name__ == "CharacterNotInRepertoireError":
+            return True
+        error = error.__cause__ or getattr(error, "orig", None)
+    return False
 
 
 def _from_framework(error: HTTPException) -> NeuropodError:
