@@ -1,5 +1,6 @@
 """Who may call what: a row per route, a column per caller; a route without a row fails (DESIGN §8, SECURITY 30)."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,7 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "DELETE /api/v1/volumes/{volume}": (401, 404, 204, 204, 204),
     "GET /api/v1/system/epoch": (401, 403, 403, 200, 403),
     "POST /api/v1/system/epoch/confirm": (401, 403, 403, 200, 403),
+    "GET /api/v1/events": (401, 200, 200, 200, 200),
     "GET /api/v1/system": (401, 200, 200, 200, 200),
     "GET /metrics": (401, 403, 403, 200, 403),
     "GET /healthz": (200, 200, 200, 200, 200),
@@ -160,6 +162,13 @@ async def _somebody(world: ApiWorld, number: int, *, own: bool) -> dict[str, str
     return {"user": world.person(name).id, "session_id": session_id}
 
 
+async def _end_streams(world: ApiWorld) -> None:
+    """End every event stream as a server does that ends; the answer is over only then."""
+    while True:
+        world.parts.feed.end()
+        await asyncio.sleep(0.01)
+
+
 async def test_every_route_has_its_row(sqlite_world: ApiWorld):
     assert set(_routes(sqlite_world)) - {"GET /api/v1/openapi.json"} == set(TABLE)
 
@@ -192,6 +201,7 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
             answer = await owner.post("/api/v1/api-keys", json={"name": "k", "scopes": ["read"]})
             things.append({"key_id": answer.json()["id"]})
     statuses = []
+    ending = asyncio.create_task(_end_streams(sqlite_world))
 
     for caller, thing in zip(CALLERS, things, strict=True):
         values |= thing
@@ -202,5 +212,6 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
             body = {"json": {"name": f"of-{caller}", "size_gb": 20}}
         answer = await clients[caller].request(method, path.format(**values), **body)
         statuses.append(answer.status_code)
+    ending.cancel()
 
     assert dict(zip(CALLERS, statuses, strict=True)) == dict(zip(CALLERS, TABLE[route], strict=True))

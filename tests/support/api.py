@@ -16,6 +16,7 @@ from neuropod.accounts.service import Accounts
 from neuropod.accounts.signing_in import Browser
 from neuropod.api.app import build_api
 from neuropod.api.callers import cookie_name
+from neuropod.api.feeding.feed import EventFeed
 from neuropod.api.parts import ApiParts
 from neuropod.catalogue.service import load_starters as load_gpu_types
 from neuropod.db.engine import Database
@@ -23,6 +24,7 @@ from neuropod.db.installation import InstallationRow
 from neuropod.gateway.routes import wanted_routes
 from neuropod.gateway.table import RouteTable
 from neuropod.ids import InstallationId, PodId, UserId
+from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import SecretBox, token_hash
 from neuropod.observability.health import Board
@@ -146,18 +148,20 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
     runtime = FakeRuntime(INSTALLATION, fake)
     accounts = Accounts(settings, clock, Passwords(CHEAP))
     runtimes = {runtime.id: runtime}
+    pods = Pods(settings, box, clock, runtimes, INSTALLATION)
     parts = ApiParts(
         settings=settings,
         addresses=settings.addresses(settings.port),
         database=database,
         accounts=accounts,
-        pods=Pods(settings, box, clock, runtimes, INSTALLATION),
+        pods=pods,
         runtimes=runtimes,
         board=Board(clock),
         metrics=Metrics(),
         clock=clock,
         box=box,
         routes=RouteTable(),
+        feed=EventFeed(database, accounts, pods, settings.addresses(settings.port), settings.events, SystemClock()),
     )
     world = ApiWorld(database, settings, clock, parts, fake, runtime)
     async with database.write() as session:

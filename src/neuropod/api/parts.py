@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from neuropod.accounts.oidc.provider import Provider
 from neuropod.accounts.oidc.service import Identities
 from neuropod.accounts.service import Accounts
+from neuropod.api.feeding.feed import EventFeed
 from neuropod.db.engine import Database
 from neuropod.gateway.table import RouteTable
 from neuropod.ids import PodId, RuntimeId
@@ -36,6 +37,7 @@ class ApiParts:
     clock: Clock
     box: SecretBox
     routes: RouteTable  # the gateway's, where the console looks hosts up
+    feed: EventFeed
     note_use: Callable[[PodId], None] = lambda _: None  # that a pod is used, by a terminal: it is not idle
     meter: Meter = field(default_factory=lambda: Meter(greatest_seconds=90))  # from answer to answer
 

@@ -31,6 +31,7 @@ from neuropod.kit.terminal.exits import CommandError, Exit
 from neuropod.operate.failures import clear_failures
 from neuropod.reconcile.down import end_workloads
 from neuropod.server.installation import Installation, assembled, socket_path
+from neuropod.server.serving import feed_of
 from neuropod.settings import Settings
 from neuropod.wire.machine import (
     Down,
@@ -185,6 +186,7 @@ def _parts_of(here: Installation) -> ApiParts:
         clock=here.clock,
         box=here.box,
         routes=RouteTable(),
+        feed=feed_of(here, here.settings.addresses(here.settings.port)),
     )
 
 

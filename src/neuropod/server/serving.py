@@ -14,6 +14,7 @@ import uvicorn
 
 from neuropod.accounts.visitors import Visitors
 from neuropod.api.app import build_api
+from neuropod.api.feeding.feed import EventFeed
 from neuropod.api.machine import EndAll, Machine, build_machine_app
 from neuropod.api.parts import ApiParts, provider_of
 from neuropod.db.notify import hear
@@ -96,6 +97,7 @@ async def _serve(
         clock=clock,
         box=here.box,
         routes=gateway.table,
+        feed=feed_of(here, addresses),
         note_use=gateway.streams.note_use,
         provider=provider_of(settings, addresses, clock),
     )
@@ -115,6 +117,7 @@ async def _serve(
     async with signals(told_to_end):
         tasks.start(DatabaseFeed(gateway.table, here.database, here.pods, clock).run(), name="route feed")
         tasks.start(gateway.run(), name="open streams")
+        tasks.start(parts.feed.measured_by(here.metrics).run(), name="event feed")
         if not here.database.is_sqlite:
             tasks.start(hear(here.database, clock), name="notifications")
         driver.start()
@@ -130,6 +133,7 @@ async def _serve(
         finally:
             public.should_exit = machine.should_exit = True
             gateway.end()
+            parts.feed.end()
             await asyncio.gather(*serving, return_exceptions=True)
             await driver.aclose()
             await tasks.aclose()
@@ -149,6 +153,13 @@ def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
         here.clock,
         CookieNames(trustworthy=trustworthy(addresses)),
         pass_seconds=here.settings.gateway.pass_seconds,
+    )
+
+
+def feed_of(here: Installation, addresses: Addresses) -> EventFeed:
+    """Return the reader of events that the API's followers share."""
+    return EventFeed(
+        here.database, here.accounts, here.pods, addresses, here.settings.events, here.clock, epoch=here.row.epoch
     )
 
 
