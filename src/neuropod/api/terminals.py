@@ -35,6 +35,7 @@ _GOODBYE_SECONDS = 1.0  # for one who does not read any more
 _CHANNELS = {OutputStream.STDOUT: bytes([wire.STDOUT]), OutputStream.STDERR: bytes([wire.STDERR])}
 _POLICY_VIOLATION = 1008
 _NORMAL = 1000
+_KILLED = 137
 _log = structlog.get_logger(__name__)
 
 
@@ -76,7 +77,10 @@ class Terminal:
         }
         try:
             done, _ = await asyncio.wait(carrying, return_when=asyncio.FIRST_COMPLETED)
-            return wire.ExecEnd(exit_code=next(task.result() for task in done))
+            code = next(task.result() for task in done)
+            if code == _KILLED:
+                await self._require_right(entrance)  # else it was not the command's own end, and that is said
+            return wire.ExecEnd(exit_code=code)
         finally:
             for task in carrying:
                 task.cancel()
@@ -159,19 +163,23 @@ class Terminal:
             if parts.clock.monotonic() - self._moved_at < parts.settings.limits.quiet_stream_seconds:
                 parts.note_use(entrance.pod_id)
             await asyncio.sleep(_ASK_AGAIN_SECONDS)  # of real time, as the promise is
-            try:
-                caller = await self._caller.again()
-                if caller is None:
-                    raise UnauthenticatedError("the session or key that this came with counts no more")
-                async with caller.reading() as session:
-                    now = await parts.pods.entrance(session, entrance.pod_id, actor=caller.actor)
-            except NeuropodError as error:
-                raise _NotAllowedError(error) from None
-            except SQLAlchemyError as error:
-                _log.warning("it cannot be asked whether a terminal may stay open", error=str(error))
-                continue  # as with the gateway's streams: nobody new is let in, and what is open stays
-            if now.workload_id != entrance.workload_id:
-                raise _NotAllowedError(ConflictError("the run that this was in has ended", code="not_running"))
+            await self._require_right(entrance)
+
+    async def _require_right(self, entrance: Entrance) -> None:
+        try:
+            caller = await self._caller.again()
+            if caller is None:
+                raise UnauthenticatedError("the session or key that this came with counts no more")
+            async with caller.reading() as session:
+                now = await caller.parts.pods.entrance(session, entrance.pod_id, actor=caller.actor)
+        except NeuropodError as error:
+            raise _NotAllowedError(error) from None
+        except SQLAlchemyError as error:
+            # As with the gateway's streams: nobody new is let in, and what is open stays.
+            _log.warning("it cannot be asked whether a terminal may stay open", error=str(error))
+            return
+        if now.workload_id != entrance.workload_id:
+            raise _NotAllowedError(ConflictError("the run that this was in has ended", code="not_running"))
 
 
 class _NotAllowedError(Exception):

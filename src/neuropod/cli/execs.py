@@ -13,6 +13,7 @@ import threading
 from contextlib import ExitStack, suppress
 
 import click
+from pydantic import ValidationError
 
 from neuropod.cli.commands import UserCall, UserCommand
 from neuropod.cli.connecting import complete_pod
@@ -74,7 +75,10 @@ def _run(call: UserCall, name: str, command: list[str], *, terminal: bool, reads
     if terminal:
         rows, columns = size_of(_STDIN, _STDOUT, _STDERR)
         asked = {"rows": rows, "columns": columns} | _term(call)
-    start = wire.ExecStart.model_validate({"command": command, "terminal": asked})
+    try:
+        start = wire.ExecStart.model_validate({"command": command, "terminal": asked})
+    except ValidationError as error:
+        raise click.UsageError(f"the command {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     try:
         return asyncio.run(_Attached(call, name, start, reads=reads).run())
     except BrokenPipeError:
