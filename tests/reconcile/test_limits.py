@@ -94,32 +94,32 @@ async def idle_of(plant: Plant, server: Server, pod: str = "lab") -> IdleView:
 
 
 async def test_a_pod_is_stopped_at_its_deadline_to_the_second_and_can_be_started_again(plant: Plant, limited: Limited):
-    await launch(plant, limited, stop_after_seconds=3600)
+    await launch(plant, limited, stop_after_seconds=1200)
     began = plant.clock.now()
     use(plant, cpu_cores=4)
 
-    await limited.pass_time(59.9)
+    await limited.pass_time(19.9)
     running = await plant.show(limited)
     await limited.pass_time(0.1)
     stopped = await plant.show(limited)
 
     assert running.shown.status is Status.RUNNING
-    assert running.outlook.stops_at == began + timedelta(hours=1)
+    assert running.outlook.stops_at == began + timedelta(minutes=20)
     assert await seen(plant, limited) == (Status.STOPPED, Reason.DEADLINE)
     assert "its time was up" in stopped.shown.message
     assert stopped.outlook.stops_at is None
 
     await plant.ask(limited.pods.start_pod, "lab")
-    await limited.pass_time(59)
+    await limited.pass_time(19)
     assert await plant.status(limited) is Status.RUNNING
     await limited.pass_time(1)
     assert await plant.status(limited) is Status.STOPPED
 
 
 async def test_the_owner_is_warned_once_before_it_by_an_event_and_in_the_status(plant: Plant, limited: Limited):
-    pod = await launch(plant, limited, stop_after_seconds=3600)
+    pod = await launch(plant, limited, stop_after_seconds=1500)
 
-    await limited.pass_time(49)
+    await limited.pass_time(14)
     before = await events(plant, "pod.stop_warned")
     await limited.pass_time(10)
 
@@ -159,14 +159,14 @@ async def test_a_deadline_that_passed_while_the_server_was_down_stops_at_once(pl
 
 @on_sqlite
 async def test_more_time_takes_no_restart_and_holds_at_once(plant: Plant, limited: Limited):
-    pod = await launch(plant, limited, stop_after_seconds=3600)
-    await limited.pass_time(55)
+    pod = await launch(plant, limited, stop_after_seconds=1500)
+    await limited.pass_time(20)
 
     async with plant.database.write() as session:
-        await limited.pods.edit_pod(session, "lab", EditRequest(stop_after_seconds=7200), actor=plant.actor)
-    await limited.pass_time(30)
+        await limited.pods.edit_pod(session, "lab", EditRequest(stop_after_seconds=3000), actor=plant.actor)
+    await limited.pass_time(10)
     message = (await plant.show(limited)).shown.message
-    await limited.pass_time(35)
+    await limited.pass_time(20)
 
     assert plant.running() == []
     assert message == "Running."
@@ -176,8 +176,8 @@ async def test_more_time_takes_no_restart_and_holds_at_once(plant: Plant, limite
 
 @on_sqlite
 async def test_less_time_wakes_the_loop_and_none_is_for_ever(plant: Plant, limited: Limited):
-    await launch(plant, limited, stop_after_seconds=7200)
-    await launch(plant, limited, "free", stop_after_seconds=7200)
+    await launch(plant, limited, stop_after_seconds=1200)
+    await launch(plant, limited, "free", stop_after_seconds=1200)
     heard = []
     plant.database.listen(lambda topics: heard.append(topics & limited.limits.topics))
     await limited.pass_time(2)
@@ -187,7 +187,7 @@ async def test_less_time_wakes_the_loop_and_none_is_for_ever(plant: Plant, limit
             await limited.pods.edit_pod(session, name, EditRequest(stop_after_seconds=seconds), actor=plant.actor)
     await limited.limits.turn()
     await limited.turn()
-    await limited.pass_time(121)
+    await limited.pass_time(21)
 
     assert [one for one in heard if one] == [limited.limits.topics] * 2
     assert await seen(plant, limited) == (Status.STOPPED, Reason.DEADLINE)
