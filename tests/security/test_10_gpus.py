@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.contract import Phase, Workload, WorkloadRejectedError
+from neuropod.runtimes.contract import ExecRequest, Phase, Workload, WorkloadRejectedError
 from neuropod.runtimes.local.devices import MachineGpus
 from neuropod.runtimes.local.nvml import NvmlReader
 from neuropod.runtimes.local.plan import Plan
@@ -155,6 +155,22 @@ async def test_where_device_groups_can_be_used_the_kernel_keeps_the_others_shut_
     assert "c 1:7 rw" in allowed  # its own; /dev/full is among the plain ones as well
     assert "a *:* rwm" not in allowed
     assert not any(line.startswith(("b ", "c 10:")) for line in allowed)
+
+
+async def test_a_command_that_comes_in_later_sees_the_same(tmp_path: Path):
+    async with opened(tmp_path / "data", gpus=machine(tmp_path / "root")) as runtime:
+        workload = with_gpus("import time; print('up', flush=True); time.sleep(1000)", "GPU-second")
+        await runtime.ensure(workload)
+        await until(runtime, workload.id, Phase.READY)
+        command = await runtime.exec(workload.id, ExecRequest(("python3", "-c", MINE), at_most=1))
+        told = b""
+        while (chunk := await command.read()) is not None:
+            told += chunk.data
+        await command.aclose()
+
+    assert told.decode().splitlines()[:3] == [
+        str(sorted(["nvidia1", *SHARED])), "GPU-second 0", "nvidia0 No such file or directory",
+    ]  # fmt: skip
 
 
 async def test_a_gpu_that_is_broken_when_it_is_asked_for_is_not_bound(tmp_path: Path):
