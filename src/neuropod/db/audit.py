@@ -30,8 +30,7 @@ class AuditRow(Record):
     data: Mapped[dict[str, Any]]
 
 
-def record_act(
-    session: Session,
+def new_act(
     verb: str,
     subject: str,
     *,
@@ -40,20 +39,16 @@ def record_act(
     via: str,
     owner_id: UserId | None = None,
     **data: Any,
-) -> None:
-    """Write an act into the running transaction."""
-    session.add(
-        AuditRow(
-            id=new_id("act"),
-            at=at,
-            actor_id=actor_id,
-            via=via,
-            verb=verb,
-            subject=subject,
-            owner_id=owner_id,
-            data=data,
-        )
+) -> AuditRow:
+    """Return an act's row, for who writes it with other rows."""
+    return AuditRow(
+        id=new_id("act"), at=at, actor_id=actor_id, via=via, verb=verb, subject=subject, owner_id=owner_id, data=data
     )
+
+
+def record_act(session: Session, verb: str, subject: str, **act: Any) -> None:
+    """Write an act into the running transaction; see `new_act`."""
+    session.add(new_act(verb, subject, **act))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from neuropod.accounts.access import Actor
-from neuropod.db.audit import record_act
+from neuropod.db.audit import new_act, record_act
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import record_event
+from neuropod.db.writing import insert_now
 from neuropod.ids import PodId, UserId
 from neuropod.pods.records import PodRow
 
@@ -27,17 +28,9 @@ async def tell(session: Session, row: PodRow, act: Act, *, actor: Actor, now: da
     `data` holds no secret. The event comes after all else, since on PostgreSQL its lock lasts until the commit.
     """
     owner_id, pod_id = UserId(row.owner_id), PodId(row.id)
-    record_act(
-        session,
-        act.verb,
-        f"pod/{row.id}",
-        at=now,
-        actor_id=actor.user_id,
-        via=actor.via,
-        owner_id=owner_id,
-        **data,
-    )
+    done = new_act(act.verb, f"pod/{row.id}", at=now, actor_id=actor.user_id, via=actor.via, owner_id=owner_id, **data)
     await session.flush()
+    await insert_now(session, done)
     session.nudge(Topic.PODS)
     session.nudge(Topic.ROUTES)
     await record_event(session, act.kind, act.message, at=now, owner_id=owner_id, pod_id=pod_id, **data)

@@ -14,6 +14,7 @@ from neuropod.accounts.access import Actor, require_scope, require_sight
 from neuropod.accounts.records import UserRow
 from neuropod.catalogue.service import gpu_type_on_offer
 from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.db.writing import insert_now
 from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, taken
@@ -98,9 +99,8 @@ class Pods:
             now=self._clock.now(),
         )
         pod.volume_id = None if volume is None else volume.id
-        session.add(pod)
-        if draft.ports:
-            await session.flush()
+        await session.flush()  # a volume that is made with it
+        await insert_now(session, pod)
         ports = [
             PortRow(id=new_id("prt"), pod_id=pod.id, port=port.port, name=port.name, access=port.access)
             for port in sorted(draft.ports, key=lambda port: port.port)

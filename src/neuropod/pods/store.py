@@ -7,7 +7,7 @@ of queries for any number of pods.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, select, update
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
@@ -167,19 +167,27 @@ class Belongings:
     name_taken: bool  # a deleted pod keeps its name until nothing of it is left
 
 
+_PODS_OF_OWNER = (
+    select(func.count(PodRow.id))
+    .where(PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE)
+    .correlate(UserRow)
+)
+_NAME_IS_TAKEN = (
+    exists()
+    .where(PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.name == bindparam("name"))
+    .correlate(UserRow)
+)
+_BELONGINGS = (
+    select(UserRow, AccountRow, _PODS_OF_OWNER.scalar_subquery(), _NAME_IS_TAKEN)
+    .join(AccountRow, AccountRow.user_id == UserRow.id, isouter=True)
+    .where(UserRow.id == bindparam("owner_id"))
+    .execution_options(populate_existing=True)
+)
+
+
 async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> Belongings | None:
     """Return what the owner has, and whether a pod of theirs has the name; read it under the owner's account lock."""
-    pods = select(func.count(PodRow.id)).where(
-        PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE
-    )
-    named = exists().where(PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.name == name)
-    query = (
-        select(UserRow, AccountRow, pods.correlate(UserRow).scalar_subquery(), named.correlate(UserRow))
-        .join(AccountRow, AccountRow.user_id == UserRow.id, isouter=True)
-        .where(UserRow.id == owner_id)
-        .execution_options(populate_existing=True)
-    )
-    row = (await session.execute(query)).first()
+    row = (await session.execute(_BELONGINGS, {"owner_id": owner_id, "name": name})).first()
     return None if row is None else Belongings(row[0], row[1], row[2], bool(row[3]))
 
 

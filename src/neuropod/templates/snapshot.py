@@ -1,7 +1,6 @@
 """What a template says of a pod, as a value: stored with the template, copied to the pod at launch, kept as it was."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from neuropod.ids import UserId
@@ -50,8 +49,7 @@ class TemplateSnapshot:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, equal to what a database gives back."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "TemplateSnapshot":
@@ -66,3 +64,15 @@ class TemplateSnapshot:
         values["jupyter"] = JupyterMode(values.get("jupyter", JupyterMode.OFF))
         values["ready_when"] = ReadyWhen(values.get("ready_when", ReadyWhen.PROCESS))
         return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return str(value)  # of a word its plain text
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return dict(value)
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return value

@@ -7,19 +7,22 @@ Order of locks: runtimes (queue.lock_runtime), then pods by id, then other rows,
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, delete, literal, select, update
 
 from neuropod.db.engine import Session, Topic
-from neuropod.db.events import Happening
+from neuropod.db.events import Happening, record_events
 from neuropod.db.record import UtcDateTime
 from neuropod.ids import PodId
 from neuropod.pods.claims import Claimed, Lease
 from neuropod.pods.lifecycle import PodFacts
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
 from neuropod.pods.status import status_of
+
+STATUS_CHANGED = "pod.status_changed"  # what is shown has changed, and no other event says so
 
 _MAX_ERROR_CHARACTERS = 2000
 _PODS = PodRow.__table__
@@ -89,19 +92,28 @@ async def record_unavailable(session: Session, claimed: Claimed, *, now: datetim
             update(IncarnationRow).where(IncarnationRow.id == current.id).values(unavailable_since=now)
         )
         session.nudge(Topic.ROUTES)
+        facts = replace(claimed.facts, incarnation=replace(current, unavailable_since=now))
+        await record_events(session, [turn_of(claimed.lease, STATUS_CHANGED, facts, now)])
     return True
 
 
 async def record_failure(session: Session, claimed: Claimed, error: str, *, now: datetime, due_at: datetime) -> bool:
     """Record that a pass failed by a defect or a timeout: the row's own error, which stops nothing else."""
-    return await _give_lease_back(
+    failures = claimed.facts.failures + 1
+    if not await _give_lease_back(
         session,
         claimed.lease,
         now=now,
         due_at=due_at,
-        failures=claimed.facts.failures + 1,
+        failures=failures,
         last_error=error[:_MAX_ERROR_CHARACTERS],
-    )
+    ):
+        return False
+    after = replace(claimed.facts, failures=failures)
+    if _looks(claimed.facts, now) != _looks(after, now):
+        session.nudge(Topic.ROUTES)
+        await record_events(session, [turn_of(claimed.lease, STATUS_CHANGED, after, now)])
+    return True
 
 
 async def _give_lease_back(
@@ -115,10 +127,13 @@ async def _give_lease_back(
 
 async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -> None:
     """Give back what ended incarnations of these pods had taken: nothing of them is left."""
+    pods = list(pod_ids)
+    if not pods:
+        return
     ended = (
         update(IncarnationRow)
         .where(
-            IncarnationRow.pod_id.in_(list(pod_ids)),
+            IncarnationRow.pod_id.in_(pods),
             IncarnationRow.ended_at.is_not(None),
             IncarnationRow.removed_at.is_(None),
         )
@@ -132,11 +147,25 @@ async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -
         await session.execute(statement.execution_options(synchronize_session=False))
 
 
+def shows_more(before: PodFacts, after: PodFacts, now: datetime) -> bool:
+    """Tell whether a pod is shown as something else after a pass that ended well, its place and progress aside."""
+    return _looks(before, now) != _looks(replace(after, failures=0), now)
+
+
+def _looks(facts: PodFacts, now: datetime) -> tuple[object, ...]:
+    shown, run = status_of(facts, now), facts.incarnation
+    of_run = () if run is None else (
+        run.number, run.started_at, run.ready_at, run.ended_at, run.exit_code, run.reason, run.message
+    )  # fmt: skip
+    return shown.status, shown.reason, shown.message, *of_run
+
+
 def turn_of(lease: Lease, kind: str, facts: PodFacts, now: datetime) -> Happening:
     """Return the event of a turn in a pod's life."""
     shown = status_of(facts, now)
     current = facts.incarnation
     data = {
+        "status": shown.status,
         "reason": shown.reason,
         "incarnation": current.number if current is not None else None,
         "exit_code": current.exit_code if current is not None else None,

@@ -77,6 +77,8 @@ class FakeRuntime:
         """Return what stands in the pod's place: that incarnation, else the newest other one."""
         if (exact := self._world.standing.get(workload_id)) is not None:
             return exact
+        if workload_id.pod not in self._world.highest:
+            return None  # nothing of it ever stood here, so that a crowd of others costs nothing
         same_pod = [one for one in self._world.standing if one.pod == workload_id.pod and self._is_ours(one)]
         return self._world.standing[max(same_pod)] if same_pod else None
 
