@@ -193,3 +193,22 @@ def test_pods_are_listed_by_owner_status_and_type(line: CommandLine, played: Pla
         "owner": "ada@example.org", "status": "waiting", "gpu_type": "rtx-4090", "limit": "200",
     }  # fmt: skip
     assert "No pods are like that." in ran.err
+
+
+def test_an_identity_is_linked_by_a_person(line: CommandLine, person: PlayedServer):
+    identity = {
+        "id": "idn_1", "issuer": "https://id.example", "subject": "7f3c", "email": None,
+        "created_at": "2026-01-01T00:00:00Z", "used_at": None,
+    }  # fmt: skip
+    person.on("POST", "/users/ada@example.org/identities", {"identity": identity, "by_address_until": None}, status=201)
+    person.on("GET", "/users/ada@example.org", user_json())
+    person.on("GET", "/users/usr_1/identities", {"items": [identity], "next_cursor": None})
+
+    ran = line.run("user", "link", "ada@example.org", "--subject", "7f3c")
+    shown = line.run("user", "show", "ada@example.org")
+    neither = line.run("user", "link", "ada@example.org")
+
+    assert person.bodies("POST", "/users/ada@example.org/identities") == [{"subject": "7f3c", "by_address": False}]
+    assert "7f3c at https://id.example signs ada@example.org in now." in ran.out
+    assert "Signs in as 7f3c at https://id.example (idn_1)" in shown.out
+    assert neither.exit_code == Exit.USAGE

@@ -29,6 +29,7 @@ TESTED = {
     25: "Jupyter's token in history, Referer, logs",
     27: "keys that make keys",
     28: "an Idempotency-Key of another",
+    30: "what is not asked for, and what is others'",
     31: "floods of sign-ins",
     32: "one-time links",
     33: "strangers' text as escapes and scripts",
@@ -45,7 +46,6 @@ LATER = {
     16: "5: names on Kubernetes",
     26: "ledger: charging from process start; started_at is recorded and tested in tests/reconcile",
     29: "ledger: money; the locked account row and its limit are tested in tests/services/pods",
-    30: "4: generated from the OpenAPI document; every route's row is tested in tests/api",
     35: "4: secrets of users; ciphertext bound to its row is tested in tests/unit/test_kit.py",
     36: "payments and mail: webhooks",
 }

@@ -10,8 +10,8 @@ from joserfc.jwk import KeySet, OctKey, RSAKey
 from pydantic import ValidationError
 
 from neuropod.accounts.oidc.claims import identity_of, value_at
-from neuropod.accounts.oidc.provider import Provider, ProviderUnavailableError
-from neuropod.kit.errors import UnauthenticatedError
+from neuropod.accounts.oidc.provider import Provider
+from neuropod.kit.errors import UnauthenticatedError, UnavailableError
 from neuropod.settings import OidcSettings
 from neuropod.words import Role
 from support.clocks import ManualClock
@@ -163,7 +163,7 @@ async def test_what_it_publishes_is_read_once_an_hour_however_many_come(played: 
 async def test_a_provider_that_publishes_nonsense_is_not_used(played: Played, wrong: dict[str, Any]):
     played.metadata |= wrong
 
-    with pytest.raises(ProviderUnavailableError):
+    with pytest.raises(UnavailableError):
         await _provider(played).start()
 
 
@@ -179,7 +179,7 @@ async def test_a_provider_that_fails_is_unavailable_and_tries_again_next_time(pl
     provider = _provider(played)
     played.answers[path] = answer
 
-    with pytest.raises(ProviderUnavailableError):
+    with pytest.raises(UnavailableError):
         await provider.finish("code", nonce="n", verifier="v")
     del played.answers[path]
 

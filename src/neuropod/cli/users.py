@@ -14,7 +14,7 @@ from neuropod.client.users import Users
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.kit.terminal.tables import Column
 from neuropod.kit.terminal.text import ago, local_time
-from neuropod.wire.users import SignInLink, User, UserCreate, UserEdit
+from neuropod.wire.users import IdentityLink, SignInLink, User, UserCreate, UserEdit
 from neuropod.words import Role, UserStatus, VolumesAtEnd
 
 _COLUMNS = (
@@ -64,9 +64,13 @@ def list_(call: UserCall, search: str | None, role: str | None, status: str | No
 @click.pass_obj
 def show(call: UserCall, who: str) -> None:
     """Show all about a user."""
-    found = Users(call.connection()).show_user(who)
+    users = Users(call.connection())
+    found = users.show_user(who)
     if not call.show_json(found):
         _show(call, found)
+        for one in users.list_identities(found.id):
+            used = f", used {local_time(one.used_at)}" if one.used_at is not None else ""
+            call.screen.say(f"Signs in as {one.subject} at {one.issuer} ({one.id}{used})")
 
 
 def _show(call: UserCall, found: User) -> None:
@@ -194,3 +198,39 @@ def rm(call: UserCall, who: str, volumes: str, yes: bool) -> None:
     deleted = users.delete_user(found.id, VolumesAtEnd(volumes))
     if not call.show_json(deleted):
         call.screen.say(f"{deleted.email} is being deleted.")
+
+
+@user.command(
+    "link",
+    examples=["neuropod user link ada@example.org --subject 7f3c9a", "neuropod user link ada@example.org --by-address"],
+)
+@click.argument("who", metavar="USER")
+@click.option("--subject", help="The sign-in provider's subject, as shown to whom it refused.")
+@click.option("--by-address", is_flag=True, help="The first that comes within a week with their verified address.")
+@click.pass_obj
+def link(call: UserCall, who: str, subject: str | None, by_address: bool) -> None:
+    """Let somebody at the sign-in provider sign a user in; asks for your password."""
+    if (subject is None) != by_address:
+        raise click.UsageError("say --subject, or --by-address")
+    with signed_in(call) as person:
+        linked = person.link_identity(who, IdentityLink(subject=subject, by_address=by_address))
+    if call.show_json(linked):
+        return
+    if linked.identity is not None:
+        call.screen.say(f"{linked.identity.subject} at {linked.identity.issuer} signs {who} in now.")
+    else:
+        call.screen.say(f"The first with the address of {who} is linked, until {local_time(linked.by_address_until)}.")
+
+
+@user.command("unlink", examples=["neuropod user unlink ada@example.org idn_01j8…"])
+@click.argument("who", metavar="USER")
+@click.argument("identity_id", metavar="ID")
+@click.pass_obj
+def unlink(call: UserCall, who: str, identity_id: str) -> None:
+    """Let an identity (see `user show`) sign a user in no longer; asks for your password. Sessions go on."""
+    with signed_in(call) as person:
+        person.unlink_identity(who, identity_id)
+    if call.screen.json:
+        call.screen.data({"id": identity_id, "unlinked": True})
+    else:
+        call.screen.say(f"{identity_id} signs {who} in no longer.")

@@ -23,7 +23,7 @@ from neuropod.wire.accounts import (
     PasswordChange,
     SignIn,
 )
-from neuropod.wire.users import SignInLink, User, UserCreate, UserEdit
+from neuropod.wire.users import IdentityLink, IdentityLinked, SignInLink, User, UserCreate, UserEdit
 from neuropod.words import Scope
 
 
@@ -85,6 +85,15 @@ class Person:
     def make_sign_in_link(self, user: str) -> SignInLink:
         """Make a one-time link; this answer alone holds it."""
         return self._connection.ask(SignInLink, "POST", user_path(user, "sign-in-link"), headers=self._headers)
+
+    def link_identity(self, user: str, asked: IdentityLink) -> IdentityLinked:
+        """Let an identity of the sign-in provider sign a user in."""
+        path = user_path(user, "identities")
+        return self._connection.ask(IdentityLinked, "POST", path, body=asked, headers=self._headers)
+
+    def unlink_identity(self, user: str, identity_id: str) -> None:
+        """Let an identity sign a user in no longer."""
+        self._connection.send("DELETE", user_path(user, "identities", identity_id), headers=self._headers)
 
     def sign_out(self) -> None:
         """End the session."""

@@ -9,6 +9,8 @@ from neuropod.wire.audit import AuditEntry, AuditPage
 from neuropod.wire.users import (
     BrowserSession,
     BrowserSessionPage,
+    Identity,
+    IdentityPage,
     SessionsRevoked,
     User,
     UserCreate,
@@ -54,6 +56,10 @@ class Users:
     def delete_user(self, user: str, volumes: VolumesAtEnd) -> User:
         """Delete a user and their pods."""
         return self._connection.ask(User, "DELETE", user_path(user), params={"volumes": volumes})
+
+    def list_identities(self, user: str) -> list[Identity]:
+        """Return who at the sign-in provider signs a user in."""
+        return self._connection.ask(IdentityPage, "GET", user_path(user, "identities")).items
 
     # Sessions: of oneself without a user
 

@@ -58,12 +58,6 @@ class _Known:
     read_at: datetime
 
 
-class ProviderUnavailableError(UnavailableError):
-    """The provider does not answer, or not as a provider does; its name is in the sentence, the reason in the log."""
-
-    code = "provider_unavailable"
-
-
 class Provider:
     """One provider, by the settings. `transport` is for tests."""
 
@@ -88,7 +82,7 @@ class Provider:
         self._reading = asyncio.Lock()
 
     async def start(self) -> Start:
-        """Return where to send a browser. Raises ProviderUnavailableError."""
+        """Return where to send a browser. Raises UnavailableError."""
         async with self._http() as http:
             known = await self._published(http)
         state, nonce, verifier = new_token(), new_token(), new_token(48)
@@ -98,7 +92,7 @@ class Provider:
         return Start(url, state, nonce, verifier)
 
     async def finish(self, code: str, *, nonce: str, verifier: str) -> Identity:
-        """Return who came back with a code. Raises ProviderUnavailableError, and UnauthenticatedError."""
+        """Return who came back with a code. Raises UnavailableError, and UnauthenticatedError."""
         async with self._http() as http:
             known = await self._published(http)
             tokens = await self._tokens(http, known, code, verifier)
@@ -159,9 +153,10 @@ class Provider:
             raise self._unusable(f"{urlsplit(url).path}: no JSON object")
         return answer
 
-    def _unusable(self, why: str) -> ProviderUnavailableError:
+    def _unusable(self, why: str) -> UnavailableError:
         _log.warning("the sign-in provider cannot be used now", issuer=self.issuer, why=why)
-        return ProviderUnavailableError(f"{self.name} cannot be reached now; try again, or sign in another way")
+        sentence = f"{self.name} cannot be reached now; try again, or sign in another way"
+        return UnavailableError(sentence, code="provider_unavailable")
 
     # What comes back
 

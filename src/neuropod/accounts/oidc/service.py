@@ -45,7 +45,7 @@ class Identities:
     async def sign_in(self, session: Session, identity: Identity, *, browser: Browser) -> NewSession | Refused:
         """Make a session for who the provider says came, in a browser whose earlier session ends."""
         if identity.refused is not None:
-            return _refused(identity.refused, "claim_refused")
+            return Refused(ForbiddenError(identity.refused, code="claim_refused"))
         found = await store.identity(session, identity.issuer, identity.subject)
         if found is not None:
             row, user = found
@@ -55,7 +55,8 @@ class Identities:
                 return user_or_refused
             row, user = user_or_refused
         if not user.active:
-            return _refused(f"your account {user.email} is {user.status}; ask an administrator", "suspended")
+            sentence = f"your account {user.email} is {user.status}; ask an administrator"
+            return Refused(ForbiddenError(sentence, code="suspended"))
         now = self._clock.now()
         row.email, row.used_at = identity.email, now
         if identity.role is not None and user.role != identity.role:
@@ -75,7 +76,7 @@ class Identities:
                     f"there is an account for {user.email} already, and this sign-in is not linked to it; "
                     f"ask an administrator to link the subject {identity.subject}"
                 )
-                return _refused(sentence, "identity_not_linked")
+                return Refused(ForbiddenError(sentence, code="identity_not_linked"))
             user.link_until = None
             self._note(session, "link_identity", user, actor=SYSTEM, identity=identity)
         elif identity.may_join and identity.email is not None:
@@ -85,7 +86,7 @@ class Identities:
             self._note(session, "link_identity", user, actor=SYSTEM, identity=identity)
         else:
             sentence = "you have no account here, and none is made by signing in; ask an administrator"
-            return _refused(sentence, "no_account")
+            return Refused(ForbiddenError(sentence, code="no_account"))
         row = IdentityRow(
             id=new_id("idn"),
             user_id=user.id,
@@ -182,7 +183,3 @@ class Identities:
             email=row.email,
             **data,
         )
-
-
-def _refused(sentence: str, code: str) -> Refused:
-    return Refused(ForbiddenError(sentence, code=code))
