@@ -263,6 +263,28 @@ async def test_work_keeps_a_pod_and_its_end_lets_it_be_idle(
 
 
 @on_sqlite
+async def test_nobody_is_stopped_for_being_idle_who_was_not_warned(plant: Plant, limited: Limited):
+    await launch(plant, limited, idle_stop_after_seconds=60)
+    await launch(plant, limited, "long", idle_stop_after_seconds=36_000)
+    await limited.pass_time(2)
+    await plant.clock.advance(1)
+    warned = [event.message for event in await events(plant, "pod.stop_warned")]
+    running = await plant.status(limited)
+    async with plant.database.write() as session:
+        await limited.pods.edit_pod(session, "long", EditRequest(idle_stop_after_seconds=60), actor=plant.actor)
+    await limited.pass_time(1)
+    shorter = await plant.status(limited, "long")
+    await limited.pass_time(1)
+
+    assert len(warned) == 1
+    assert "Pod lab: It is idle and will be stopped in a moment" in warned[0]
+    assert (running, shorter) == (Status.RUNNING, Status.RUNNING)
+    assert await seen(plant, limited) == (Status.STOPPED, Reason.IDLE)
+    assert await seen(plant, limited, "long") == (Status.STOPPED, Reason.IDLE)
+    assert len(await events(plant, "pod.stop_warned")) == 2
+
+
+@on_sqlite
 async def test_use_through_a_gateway_keeps_a_pod(plant: Plant, limited: Limited):
     pod = await launch(plant, limited, idle_stop_after_seconds=600)
     for _ in range(20):

@@ -41,7 +41,7 @@ from neuropod.reconcile.kernels import worked_at
 from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import RuntimeUnavailableError, Usage, WorkloadId, usage_reader
 from neuropod.settings import LimitSettings
-from neuropod.words import JupyterMode
+from neuropod.words import JupyterMode, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,7 @@ class LimitsLoop:
         self._world = world
         self._traffic = traffic
         self._thresholds: Thresholds = thresholds_of(settings, look_seconds=world.settings.look_seconds)
+        self._look = timedelta(seconds=world.settings.look_seconds)
         self._meter = Meter()
         self._recorder = Recorder()
         self._known: dict[PodId, _Known] = {}
@@ -114,8 +115,7 @@ class LimitsLoop:
     def _seconds_to_next(self, due: _Due, now: datetime) -> float:
         if self._looked_at is None:
             return 0.0
-        look_at = self._looked_at + timedelta(seconds=self._world.settings.look_seconds)
-        return max(0.0, (min([look_at, *due.next_at]) - now).total_seconds())
+        return max(0.0, (min([self._looked_at + self._look, *due.next_at]) - now).total_seconds())
 
     # ---- a look
 
@@ -221,16 +221,18 @@ class LimitsLoop:
             idleness = known.idleness if known is not None and fresh else None
             outlook = outlook_of(run.limits, run.started_at, idleness)
             for stop in coming_stops(run.limits, outlook, self._thresholds):
-                if stop.at <= now:
+                unwarned = run.warned[stop.reason] != stop.at
+                # Nobody is stopped for being idle who was not warned, though the limit is short, or new and passed:
+                # then the next look does it.
+                if stop.at <= now and not (unwarned and stop.reason is Reason.IDLE):
                     since = None if idleness is None else idleness.since
                     due.stops.append((run, Overdue(run.pod_id, run.number, stop.reason, since)))
                     break
-                if stop.warned_from <= now:
-                    if run.warned[stop.reason] != stop.at:
-                        due.warnings.append((run, stop))
-                    due.next_at.append(stop.at)
-                else:
-                    due.next_at.append(stop.warned_from)
+                warns = stop.warned_from <= now
+                if warns and unwarned:
+                    due.warnings.append((run, stop))
+                if stop.reason is Reason.DEADLINE:
+                    due.next_at.append(stop.at if warns else stop.warned_from)
         return due
 
     async def _write(
@@ -312,4 +314,6 @@ def _was_used(run: Running, before: Idleness | None) -> bool:
 
 def _warned(run: Running, stop: Stop, now: datetime) -> Happening:
     data = {"reason": stop.reason, "stops_at": stop.at.isoformat()}
-    return Happening("pod.stop_warned", f"Pod {run.pod_name}: {warning(stop)}", now, run.owner_id, run.pod_id, data)
+    return Happening(
+        "pod.stop_warned", f"Pod {run.pod_name}: {warning(stop, now)}", now, run.owner_id, run.pod_id, data
+    )

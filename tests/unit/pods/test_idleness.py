@@ -117,6 +117,7 @@ def test_the_status_warns_while_the_stop_is_near(now: int, status: Status, warns
 
     stops = coming_stops(limits, outlook_of(limits, T, None), THRESHOLDS)
 
-    expected = f"Running. {warning(stops[0])}" if warns else "Running."
+    expected = f"Running. {warning(stops[0], at(now))}" if warns else "Running."
     assert with_warning(shown, stops, at(now)).message == expected
-    assert "13:00 UTC" in warning(stops[0])
+    assert "13:00 UTC" in warning(stops[0], at(now))
+    assert "in a moment" in warning(stops[0], at(60))

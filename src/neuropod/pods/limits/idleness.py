@@ -138,13 +138,13 @@ def _stop(reason: Reason, at: datetime, limit_seconds: int, thresholds: Threshol
 def with_warning(shown: Shown, stops: Sequence[Stop], now: datetime) -> Shown:
     """Return what a pod is shown as, with the warning of the next stop while that is near."""
     if shown.status is Status.RUNNING and stops and stops[0].warned_from <= now:
-        return replace(shown, message=f"{shown.message} {warning(stops[0])}")
+        return replace(shown, message=f"{shown.message} {warning(stops[0], now)}")
     return shown
 
 
-def warning(stop: Stop) -> str:
+def warning(stop: Stop, now: datetime) -> str:
     """Return the sentence that warns."""
-    at = f"{stop.at:%Y-%m-%d %H:%M} UTC"
+    at = f"at {stop.at:%Y-%m-%d %H:%M} UTC" if stop.at > now else "in a moment"
     if stop.reason is Reason.IDLE:
-        return f"It is idle and will be stopped at {at} unless it is used; what is outside its volume is lost then."
-    return f"Its time is up at {at}: it will be stopped unless given more; what is outside its volume is lost then."
+        return f"It is idle and will be stopped {at} unless it is used; what is outside its volume is lost then."
+    return f"Its time is up {at}: it will be stopped unless given more; what is outside its volume is lost then."
