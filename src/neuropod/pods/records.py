@@ -31,6 +31,14 @@ class PodRow(LeasedRecord):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
+        # How many somebody has, asked at every launch: counted in the index alone.
+        Index(
+            "ix_pods_owner_id_want_open",
+            "owner_id",
+            "want",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
         Index(
             "ix_pods_due_at_open",
             "due_at",

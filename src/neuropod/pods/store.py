@@ -168,7 +168,8 @@ class Belongings:
 
 
 _PODS_OF_OWNER = (
-    select(func.count(PodRow.id))
+    select(func.count())
+    .select_from(PodRow)
     .where(PodRow.owner_id == UserRow.id, PodRow.closed_at.is_(None), PodRow.want != Want.GONE)
     .correlate(UserRow)
 )
