@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "00a3ec9428fb"
+revision = "6b2e6ceadc83"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -359,6 +359,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_pods_owner_id_want_open",
+            ["owner_id", "want"],
+            unique=False,
+            sqlite_where=sa.text("closed_at IS NULL"),
+            postgresql_where=sa.text("closed_at IS NULL"),
         )
         batch_op.create_index("ix_pods_runtime_id", ["runtime_id"], unique=False)
         batch_op.create_index(
