@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from neuropod.db.idempotency import earlier_subject, remember
+from neuropod.db.installation import InstallationRow, confirm_epoch
 from neuropod.ids import InstallationId, PodId
 from neuropod.reconcile.resync import too_many
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadId
@@ -84,9 +85,32 @@ async def test_after_a_restore_nothing_is_swept_until_an_administrator_confirms(
     await plant.clock.advance(600)
     turn = await restored.resync.turn()
 
-    assert not turn.ok
+    assert turn.ok
     assert "confirm-epoch" in turn.message
     assert len(plant.running()) == 2
+    await restored.aclose()
+
+
+async def test_once_the_epoch_is_confirmed_it_is_swept_by_the_server_that_runs(plant: Plant, server: Server):
+    pattern = await _workload(plant, server)
+    plant.world.place(_stray(pattern, "pod_stray"))
+    plant.world.place(replace(pattern, id=replace(pattern.id, incarnation=2)))  # of a pod that is there, and newer
+    async with plant.database.write() as session:
+        row = InstallationRow(id=INSTALLATION, epoch=1, key_fingerprint="", created_at=plant.clock.now())
+        session.add(row)
+    restored = Server(plant, allowed=False)
+    await restored.resync.turn()
+    before = plant.running()
+
+    async with plant.database.write() as session:
+        await confirm_epoch(session)
+    await restored.resync.turn()
+    await plant.clock.advance(600)
+    turn = await restored.resync.turn()
+
+    assert len(before) == 3
+    assert plant.running() == [str(pattern.id)]
+    assert turn.message == ""
     await restored.aclose()
 
 

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from neuropod.db.engine import ReadSession, Topic
+from neuropod.db.events import prune_events
 from neuropod.db.idempotency import delete_old
 from neuropod.db.installation import epochs
-from neuropod.ids import IncarnationId, PodId
+from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.kit.wakeups import Wakeup
 from neuropod.pods.resync import store
 from neuropod.pods.resync.store import Expected
@@ -46,6 +47,7 @@ class ResyncLoop:
         self._world = world
         self._first = True
         self._allowed = world.sweeping_allowed
+        self._waiting: dict[RuntimeId, str] = {}  # what a confirmation of the epoch would sweep
         self._rows_swept_at: datetime | None = None
         self._orphans: dict[WorkloadId, datetime] = {}  # without a row, since when
         self._swept = world.metrics.counter("workloads_swept", "Workloads removed because they belong to no row")
@@ -69,7 +71,10 @@ class ResyncLoop:
         again = _AWAY_SECONDS if away else self._world.settings.resync_seconds
         if self._orphans:
             again = min(again, self._world.settings.sweep_grace_seconds)
-        message = "; ".join([*alarms, *(f"{runtime_id} gives no answer" for runtime_id in away)])
+        # What waits for a confirmation is told and is no fault: the server is as ready as ever.
+        message = "; ".join(
+            [*alarms, *self._waiting.values(), *(f"{runtime_id} gives no answer" for runtime_id in away)]
+        )
         return Turn(again, report, ok=not alarms, message=message)
 
     async def _list(self, runtime: Runtime) -> Sequence[Seen] | None:
@@ -109,11 +114,14 @@ class ResyncLoop:
             allowed = self._allowed or (bool(orphans) and await self._is_confirmed(session))
         now = world.clock.now()
         self._orphans = {workload: self._orphans.get(workload, now) for workload in orphans}
+        self._waiting.pop(runtime.id, None)
         if not orphans:
             return "", 0
         if not allowed:
             advice = "look at them with `neuropod admin show-epoch`, then run `neuropod admin confirm-epoch`"
-            return f"{len(orphans)} workloads without a row after a restore; {advice}", 0
+            told = f"{len(orphans)} workloads without a row after a restore; {advice}"
+            self._waiting[runtime.id] = told
+            return "", 0
         grace = world.settings.sweep_grace_seconds
         ripe = [
             orphans[workload] for workload, since in self._orphans.items() if (now - since).total_seconds() >= grace
@@ -153,6 +161,8 @@ class ResyncLoop:
         async with self._world.database.write() as session:
             await self._world.accounts.sweep(session)
             await delete_old(session, before=now - _KEEP_REQUESTS)
+            kept = self._world.events
+            await prune_events(session, now=now, keep_seconds=kept.keep_seconds, keep_count=kept.keep_count)
 
     async def aclose(self) -> None:
         """Nothing is under way between turns."""
