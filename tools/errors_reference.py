@@ -68,6 +68,7 @@ CODES = {
     "too_many_volumes": "The person has as many volumes as the setting `limits.volumes_per_user` allows.",
     "unauthenticated": "Nobody known is asking: sign in, or send an API key.",
     "unavailable": "What would answer cannot be reached now; the request was all right.",
+    "upgrade_required": "This is spoken over a WebSocket: send `Upgrade: websocket`.",
     "unknown_subprotocol": "The WebSocket was offered in subprotocols that are not spoken here; `neuropod.exec.v1` is.",
     "unstorable_text": "A text holds a null byte or half a character. Nothing here has such a name.",
     "user_deleting": "The user is being deleted; there is no way back.",

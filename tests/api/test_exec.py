@@ -5,8 +5,10 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from sqlalchemy import select, update
 
+from neuropod.api.app import build_routes
 from neuropod.db.audit import AuditRow
 from neuropod.db.events import EventRow
 from neuropod.pods.records import IncarnationRow
@@ -109,6 +111,25 @@ async def test_another_subprotocol_is_refused_and_none_is_taken(here: Served):
 
     assert refusal == (400, "unknown_subprotocol")
     assert (code, command.socket.subprotocol) == (NORMAL, None)
+
+
+async def test_a_request_without_an_upgrade_is_told_to_upgrade(here: Served):
+    pod = await here.running_pod()
+    owner = await here.world.browser("owner")
+
+    answer = await owner.get(f"/api/v1/pods/{pod}/exec")
+
+    assert (answer.status_code, answer.json()["code"], answer.headers["upgrade"]) == (
+        426,
+        "upgrade_required",
+        "websocket",
+    )
+
+
+def test_every_web_socket_of_the_api_has_its_callers_here(sqlite_world: ApiWorld):
+    routes = iter_route_contexts(build_routes(sqlite_world.parts).routes)
+
+    assert [route.path for route in routes if not route.methods] == ["/api/v1/pods/{pod}/exec"]
 
 
 # How it is spoken

@@ -65,6 +65,7 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "POST /api/v1/pods/{pod}/restart": (401, 404, 200, 200, 200),
     "GET /api/v1/pods/{pod}/logs": (401, 404, 200, 200, 200),
     "GET /api/v1/pods/{pod}/usage": (401, 404, 200, 200, 200),
+    "GET /api/v1/pods/{pod}/exec": (401, 404, 409, 409, 409),  # not running; the WebSocket: test_exec.py
     "GET /api/v1/pods/{pod}/events": (401, 404, 200, 200, 200),
     "GET /api/v1/pods/{pod}/ports": (401, 404, 200, 200, 200),
     "POST /api/v1/pods/{pod}/ports": (401, 404, 201, 201, 201),

@@ -24,6 +24,7 @@ from neuropod.kit.errors import (
     NotFoundError,
     ThrottledError,
     UnauthenticatedError,
+    UpgradeNeededError,
 )
 from neuropod.wire.problems import Problem, WrongField
 
@@ -50,6 +51,8 @@ def problem(error: NeuropodError) -> Response:
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UpgradeNeededError):
+        headers["Upgrade"] = "websocket"
     if isinstance(error, ThrottledError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return JSONResponse(body.model_dump(mode="json"), error.status, headers, MEDIA_TYPE)

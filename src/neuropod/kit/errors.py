@@ -82,6 +82,13 @@ class UnavailableError(NeuropodError):
     code = "unavailable"
 
 
+class UpgradeNeededError(NeuropodError):
+    """This is reached over a WebSocket alone."""
+
+    status = 426
+    code = "upgrade_required"
+
+
 class UnsupportedError(NeuropodError):
     """Nothing is wrong with the request; what runs the thing does not have the ability."""
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, WebSocket
 
-from neuropod.api.deps import WebSocketCaller, web_socket_writer
+from neuropod.api.deps import WebSocketCaller, Writer, web_socket_writer
 from neuropod.api.terminals import Terminal
-from neuropod.kit.errors import NeuropodError
+from neuropod.kit.errors import NeuropodError, UpgradeNeededError
 from neuropod.wire.exec import SUBPROTOCOL
 
 router = APIRouter(prefix="/pods/{pod}/exec", tags=["pods"])
@@ -24,3 +24,11 @@ async def exec_in_pod(
         await caller.parts.pods.entrance(session, pod, actor=caller.actor)
     await websocket.accept(SUBPROTOCOL if offered else None)
     await Terminal(websocket, caller, pod).serve()
+
+
+@router.get("", operation_id="execInPod", status_code=101, responses={101: {"description": "The WebSocket is open."}})
+async def without_upgrade(pod: str, caller: Writer) -> None:
+    """Run a command in a pod, or open a terminal, over a WebSocket: docs/reference/exec.md says how it is spoken."""
+    async with caller.reading() as session:
+        await caller.parts.pods.entrance(session, pod, actor=caller.actor)
+    raise UpgradeNeededError("this is spoken over a WebSocket: send Upgrade: websocket")
