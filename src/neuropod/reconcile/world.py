@@ -10,7 +10,7 @@ from neuropod.kit.clock import Clock
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.service import Pods
 from neuropod.runtimes.contract import Runtime
-from neuropod.settings import ReconcileSettings
+from neuropod.settings import EventSettings, ReconcileSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,4 @@ class World:
     metrics: Metrics
     clock: Clock
     sweeping_allowed: bool  # the installation's epoch is confirmed
+    events: EventSettings = EventSettings()  # noqa: RUF009 - frozen

@@ -173,6 +173,7 @@ def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driv
         metrics=here.metrics,
         clock=here.clock,
         sweeping_allowed=here.row.epoch <= here.row.confirmed_epoch,
+        events=here.settings.events,
     )
     return Driver(
         [

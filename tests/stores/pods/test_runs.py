@@ -11,6 +11,7 @@ from neuropod.accounts.access import SYSTEM
 from neuropod.db.engine import Database, Topic
 from neuropod.db.events import EventRow
 from neuropod.kit.secrets import Secret
+from neuropod.pods.guard.store import STATUS_CHANGED
 from neuropod.pods.launch import VolumeRequest
 from neuropod.pods.lifecycle import Close, Ensure, Kill, Open, Rest, Stop, Wait, decide
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
@@ -56,8 +57,10 @@ async def _allocations(world: World) -> list[AllocationRow]:
 
 
 async def _kinds(world: World, pod: PodView) -> list[str]:
+    """The turns in a pod's life; what it was shown as in between is told too (tests/reconcile/test_told.py)."""
     async with world.database.read() as session:
-        return list(await session.scalars(select(EventRow.kind).where(EventRow.pod_id == pod.id).order_by(EventRow.id)))
+        query = select(EventRow.kind).where(EventRow.pod_id == pod.id, EventRow.kind != STATUS_CHANGED)
+        return list(await session.scalars(query.order_by(EventRow.id)))
 
 
 async def _record(world: World, claimed: Claimed, told: Any, **values: Any) -> Claimed | None:

@@ -16,7 +16,7 @@ from neuropod.db.events import record_events
 from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.kit.identifiers import new_id
 from neuropod.pods.claims import Claimed, not_given_back
-from neuropod.pods.guard.store import give_back, release_many, turn_of
+from neuropod.pods.guard.store import STATUS_CHANGED, give_back, release_many, turn_of
 from neuropod.pods.lifecycle import IncarnationFacts, PodFacts, Room, Wait, opening, wait_for
 from neuropod.pods.queue.store import (
     QUEUE_REASONS,
@@ -199,11 +199,15 @@ class _Counter:
         newly = [one for one in self.waiting if one[0].facts.waiting_reason not in QUEUE_REASONS]
         if newly:
             session.nudge(Topic.ROUTES)
+        opened = [answer for answer in self.answers.values() if isinstance(answer, Claimed)]
         await record_events(
             session,
             [
-                turn_of(claimed.lease, "pod.waiting", _waiting_facts(claimed, wait, now), now)
-                for claimed, _, wait in newly
+                *(turn_of(claimed.lease, STATUS_CHANGED, claimed.facts, now) for claimed in opened),
+                *(
+                    turn_of(claimed.lease, "pod.waiting", _waiting_facts(claimed, wait, now), now)
+                    for claimed, _, wait in newly
+                ),
             ],
         )
 

@@ -10,7 +10,9 @@ from datetime import datetime
 from sqlalchemy import case, func, select, update
 
 from neuropod.db.engine import ReadSession, Session, Topic
-from neuropod.ids import IncarnationId, PodId, RuntimeId
+from neuropod.db.events import Happening, record_events
+from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
+from neuropod.pods.guard.store import STATUS_CHANGED
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.runtimes.contract import Phase, Seen
 from neuropod.words import Want
@@ -84,17 +86,29 @@ async def mark_seen(session: Session, incarnation_ids: Collection[IncarnationId]
         update(IncarnationRow)
         .where(rows & IncarnationRow.unavailable_since.is_not(None))
         .values(unavailable_since=None)
-        .returning(IncarnationRow.id)
+        .returning(IncarnationRow.pod_id)
     )
-    if back.all():
+    pod_ids = back.all()
+    if pod_ids:
         session.nudge(Topic.ROUTES)
     await session.execute(update(IncarnationRow).where(rows).values(last_seen_at=now))
+    await tell_of_pods(session, pod_ids, "The machine or cluster that runs it answers again.", now=now)
+
+
+async def tell_of_pods(session: Session, pod_ids: Collection[str], message: str, *, now: datetime) -> None:
+    """Write down that these pods are shown as something else, for the same reason; the last thing of a transaction."""
+    if pod_ids:
+        owners = await session.execute(select(PodRow.id, PodRow.owner_id).where(PodRow.id.in_(pod_ids)))
+        await record_events(
+            session,
+            [Happening(STATUS_CHANGED, message, now, UserId(owner), PodId(pod_id)) for pod_id, owner in owners],
+        )
 
 
 async def mark_unavailable(session: Session, runtime_id: RuntimeId, *, now: datetime) -> None:
     """Record that a runtime gives no answer, on all its open incarnations, as long as it is so."""
     pods = select(PodRow.id).where(PodRow.runtime_id == runtime_id, PodRow.closed_at.is_(None))
-    await session.execute(
+    away = await session.scalars(
         update(IncarnationRow)
         .where(
             IncarnationRow.pod_id.in_(pods),
@@ -102,9 +116,12 @@ async def mark_unavailable(session: Session, runtime_id: RuntimeId, *, now: date
             IncarnationRow.unavailable_since.is_(None),
         )
         .values(unavailable_since=now)
+        .returning(IncarnationRow.pod_id)
         .execution_options(synchronize_session=False)
     )
+    pod_ids = away.all()
     session.nudge(Topic.ROUTES)
+    await tell_of_pods(session, pod_ids, "The machine or cluster that runs it does not answer.", now=now)
 
 
 async def make_due(session: Session, pod_ids: Collection[PodId], *, now: datetime) -> None:

@@ -21,12 +21,14 @@ from neuropod.db.leases import claim
 from neuropod.ids import PodId, RuntimeId, UserId
 from neuropod.pods.claims import Claimed, Lease, Outcome, facts_after
 from neuropod.pods.guard.store import (
+    STATUS_CHANGED,
     give_back,
     lock_ours,
     record_failure,
     record_unavailable,
     release,
     release_many,
+    shows_more,
     turn_of,
     write_ours,
 )
@@ -258,18 +260,23 @@ def _columns(current: IncarnationFacts) -> dict[str, Any]:
 
 
 async def _tell(session: Session, changes: Sequence[tuple[Claimed, PodFacts]], now: datetime) -> None:
-    """Tell what has changed: the gateway by a nudge, people by an event where it is a turn in the pod's life."""
+    """Tell what has changed: the gateway by a nudge, people by an event, so that a list can be kept right by events."""
     turns = []
     for claimed, facts in changes:
         before, current = claimed.facts.incarnation, facts.incarnation
         if facts.waiting_reason != claimed.facts.waiting_reason:
             session.nudge(Topic.ROUTES)
         if current is None or before is None:
+            if facts.waiting_reason != claimed.facts.waiting_reason:
+                turns.append(turn_of(claimed.lease, STATUS_CHANGED, facts, now))
             continue
+        told = len(turns)
         if (before.phase, before.reason, before.message) != (current.phase, current.reason, current.message):
             session.nudge(Topic.ROUTES)
         if current.ready_at is not None and before.ready_at is None:
             turns.append(turn_of(claimed.lease, "pod.ready", facts, now))
         if not current.open and before.open:
             turns.append(turn_of(claimed.lease, "pod.ended", facts, now))
+        if len(turns) == told and shows_more(claimed.facts, facts, now):
+            turns.append(turn_of(claimed.lease, STATUS_CHANGED, facts, now))
     await record_events(session, turns)
