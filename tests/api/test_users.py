@@ -1,7 +1,9 @@
 """Users as the API has them: making, inviting, changing, ending; what may be done by key; what errors say."""
 
 import pytest
+from sqlalchemy import select
 
+from neuropod.db.events import EventRow
 from neuropod.words import Scope
 from support.api import PASSWORD, POD, ApiWorld
 
@@ -275,3 +277,24 @@ async def test_administrators_see_and_end_sessions_of_a_user(sqlite_world: ApiWo
     assert [(row["address"], row["current"], row["by_link"]) for row in listed] == [("192.0.2.9", False, True)] * 2
     assert (one.status_code, again.status_code, rest.json()) == (204, 404, {"revoked": 1})
     assert [(await client.get("/api/v1/me")).status_code for client in (owner, elsewhere, admin)] == [401, 401, 200]
+
+
+async def test_administrators_see_and_revoke_keys_of_a_user_who_is_told(sqlite_world: ApiWorld):
+    world = sqlite_world
+    key = await world.key("owner", Scope.READ)
+    program = world.http("http://127.0.0.1:8080", authorization=f"Bearer {key}")
+    admin = await world.program("admin", *Scope)
+    path = "/api/v1/users/owner@example.org/api-keys"
+    before = (await program.get("/api/v1/me")).status_code
+
+    (listed,) = (await admin.get(path)).json()["items"]
+    wrong = await admin.delete(f"/api/v1/users/outsider@example.org/api-keys/{listed['id']}")
+    revoked = await admin.delete(f"{path}/{listed['id']}")
+
+    assert "key" not in listed
+    assert listed["used_at"] is not None
+    assert (before, wrong.status_code, revoked.status_code) == (200, 404, 204)
+    assert (await program.get("/api/v1/me")).status_code == 401
+    async with world.database.read() as session:
+        kinds = (await session.scalars(select(EventRow.kind))).all()
+    assert kinds == ["user.key_revoked"]

@@ -39,6 +39,8 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
     "DELETE /api/v1/users/{user}/sessions": (401, 403, 403, 200, 403),
     "DELETE /api/v1/users/{user}/sessions/{session_id}": (401, 403, 403, 204, 403),
+    "GET /api/v1/users/{user}/api-keys": (401, 403, 403, 200, 403),
+    "DELETE /api/v1/users/{user}/api-keys/{key_id}": (401, 403, 403, 404, 403),
     "GET /api/v1/users/{user}/identities": (401, 403, 403, 200, 403),
     "POST /api/v1/users/{user}/identities": (401, 403, 403, 409, 403),  # no provider is set here
     "DELETE /api/v1/users/{user}/identities/{identity_id}": (401, 403, 403, 404, 403),
@@ -183,6 +185,7 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         "port": "8888",
         "request_id": "krq_none",
         "identity_id": "idn_none",
+        "key_id": "key_none",
         "template": "jupyterlab",
         "gpu_type": "rtx-4050",
         "version": "1",

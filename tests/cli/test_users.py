@@ -212,3 +212,18 @@ def test_an_identity_is_linked_by_a_person(line: CommandLine, person: PlayedServ
     assert "7f3c at https://id.example signs ada@example.org in now." in ran.out
     assert "Signs in as 7f3c at https://id.example (idn_1)" in shown.out
     assert neither.exit_code == Exit.USAGE
+
+
+def test_an_administrator_revokes_a_users_key_by_key(line: CommandLine, played: PlayedServer):
+    key = {
+        "id": "key_1", "name": "ci", "prefix": "npk_abcdef", "scopes": ["read"], "preset": False,
+        "created_at": "2026-01-01T00:00:00Z", "used_at": None, "expires_at": None,
+    }  # fmt: skip
+    played.on("GET", "/users/ada@example.org/api-keys", {"items": [key], "next_cursor": None})
+    played.on("DELETE", "/users/ada@example.org/api-keys/key_1", httpx.Response(204))
+
+    listed = line.run("key", "ls", "--user", "ada@example.org")
+    revoked = line.run("key", "rm", "ci", "--user", "ada@example.org", "--yes")
+
+    assert "npk_abcdef…" in listed.out
+    assert revoked.out == "ci (npk_abcdef…) is revoked.\n"

@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from neuropod.accounts import store
-from neuropod.accounts.access import Actor, require_session_of_self
+from neuropod.accounts.access import Actor, require_administrator, require_session_of_self
 from neuropod.accounts.records import ApiKeyRow, KeyRequestRow, UserRow
 from neuropod.accounts.throttle import counted_address
 from neuropod.db.audit import record_act
 from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.db.events import record_event
 from neuropod.ids import UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, FieldError, InvalidInputError, NotFoundError, ThrottledError
@@ -126,12 +127,34 @@ class Keys:
         if row is None or row.user_id != user_id:
             raise NotFoundError("no such API key")
         if row.preset:
-            raise ConflictError(
-                "this key comes from NEUROPOD_ADMIN_API_KEY; take it out of the server's settings", code="preset_key"
-            )
+            raise _preset()
         row.revoked_at = self._clock.now()
         session.nudge(Topic.ROUTES)
         self._note(session, "revoke_api_key", row, actor_id=user_id, via=actor.via)
+
+    async def list_keys_of(
+        self, session: ReadSession, user_id: str, *, actor: Actor, cursor: str | None, limit: int
+    ) -> Page[ApiKeyRow]:
+        """Return a user's keys, newest first. Administrators only."""
+        require_administrator(actor, Scope.READ)
+        return await store.keys_of(session, user_id, cursor=cursor, limit=limit)
+
+    async def revoke_key_of(self, session: Session, user_id: str, key_id: str, *, actor: Actor) -> None:
+        """Revoke a user's key, who is told. Administrators only; it takes rights away, so their keys may do it."""
+        require_administrator(actor, Scope.WRITE)
+        row = await store.key_of_user(session, key_id)
+        if row is None or row.user_id != user_id:
+            raise NotFoundError("no such API key")
+        if row.preset:
+            raise _preset()
+        now = self._clock.now()
+        row.revoked_at = now
+        session.nudge(Topic.ROUTES)
+        self._note(session, "revoke_api_key", row, actor_id=actor.user_id, via=actor.via)
+        if actor.user_id != user_id:
+            await session.flush()
+            message = f"An administrator has revoked your API key {row.name} ({row.prefix}…)."
+            await record_event(session, "user.key_revoked", message, at=now, owner_id=UserId(user_id))
 
     async def settle_preset_key(self, session: Session, administrator: UserRow) -> None:
         """Make the database hold the preset key of the settings and no other; called once at every start."""
@@ -269,6 +292,12 @@ class Keys:
             name=row.name,
             scopes=list(row.scopes),
         )
+
+
+def _preset() -> ConflictError:
+    return ConflictError(
+        "this key comes from NEUROPOD_ADMIN_API_KEY; take it out of the server's settings", code="preset_key"
+    )
 
 
 def _new_code() -> str:

@@ -12,6 +12,7 @@ from neuropod.cli.asking import asked_key
 from neuropod.cli.commands import UserCall, UserGroup
 from neuropod.cli.person import signed_in
 from neuropod.client.accounts import Accounts
+from neuropod.client.users import Users
 from neuropod.kit.errors import NotFoundError
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.kit.terminal.tables import Column
@@ -34,11 +35,12 @@ def key() -> None:
     """Make, list and revoke API keys."""
 
 
-@key.command("ls", examples=["neuropod key ls"])
+@key.command("ls", examples=["neuropod key ls", "neuropod key ls --user ada@example.org"])
+@click.option("--user", metavar="USER", help="Somebody else's; for administrators.")
 @click.pass_obj
-def list_(call: UserCall) -> None:
+def list_(call: UserCall, user: str | None) -> None:
     """List your keys. The keys themselves are kept nowhere."""
-    found = list(Accounts(call.connection()).list_keys())
+    found = list(Accounts(call.connection()).list_keys() if user is None else Users(call.connection()).list_keys(user))
     if call.show_json(found):
         return
     now = call.clock.now()
@@ -55,6 +57,8 @@ def list_(call: UserCall) -> None:
     ]
     if rows:
         call.screen.table(_COLUMNS, rows)
+    elif user is not None:
+        call.screen.note("They have no keys.")
     else:
         call.screen.note(f"No keys yet. Make one: {call.program} key create ci --scope read")
 
@@ -91,28 +95,39 @@ def _made_with_password(call: UserCall, name: str, scopes: list[Scope], ends_at:
         return person.create_key(name, scopes, expires_at=ends_at)
 
 
-@key.command("rm", examples=["neuropod key rm key_01j8…", "neuropod key rm ci --yes"])
+@key.command(
+    "rm",
+    examples=[
+        "neuropod key rm key_01j8…",
+        "neuropod key rm ci --yes",
+        "neuropod key rm key_01j8… --user ada@example.org",
+    ],
+)
 @click.argument("which", metavar="ID|NAME")
+@click.option("--user", metavar="USER", help="Somebody else's; for administrators, without a password.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def rm(call: UserCall, which: str, yes: bool) -> None:
+def rm(call: UserCall, which: str, user: str | None, yes: bool) -> None:
     """Revoke a key, with your password. It counts for nothing from then on, at pods within seconds."""
-    found = _the_key(Accounts(call.connection()), which)
+    users = Users(call.connection())
+    found = _the_key(list(Accounts(call.connection()).list_keys() if user is None else users.list_keys(user)), which)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Revoke {found.name} ({found.prefix}…)?", abort=True, err=True)
-    with signed_in(call) as person:
-        person.revoke_key(found.id)
+    if user is not None:
+        users.revoke_key(user, found.id)
+    else:
+        with signed_in(call) as person:
+            person.revoke_key(found.id)
     if call.screen.json:
         call.screen.data({"id": found.id, "revoked": True})
     else:
         call.screen.say(f"{found.name} ({found.prefix}…) is revoked.")
 
 
-def _the_key(accounts: Accounts, which: str) -> ApiKey:
-    keys = list(accounts.list_keys())
+def _the_key(keys: list[ApiKey], which: str) -> ApiKey:
     named = [one for one in keys if one.id == which] or [one for one in keys if one.name == which]
     if not named:
-        raise NotFoundError(f"you have no key {which!r}", code="no_key")
+        raise NotFoundError(f"there is no key {which!r}", code="no_key")
     if len(named) > 1:
         raise click.UsageError(f"{len(named)} keys are called {which!r}; name one by its id (`neuropod key ls`)")
     return named[0]

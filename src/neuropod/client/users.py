@@ -5,6 +5,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from neuropod.client.connection import Connection
+from neuropod.wire.accounts import ApiKey, ApiKeyPage
 from neuropod.wire.audit import AuditEntry, AuditPage
 from neuropod.wire.users import (
     BrowserSession,
@@ -60,6 +61,14 @@ class Users:
     def list_identities(self, user: str) -> list[Identity]:
         """Return who at the sign-in provider signs a user in."""
         return self._connection.ask(IdentityPage, "GET", user_path(user, "identities")).items
+
+    def list_keys(self, user: str) -> Iterator[ApiKey]:
+        """Yield a user's API keys, newest first."""
+        return self._connection.pages(ApiKeyPage, user_path(user, "api-keys"))
+
+    def revoke_key(self, user: str, key_id: str) -> None:
+        """Revoke an API key of a user."""
+        self._connection.send("DELETE", user_path(user, "api-keys", key_id))
 
     # Sessions: of oneself without a user
 

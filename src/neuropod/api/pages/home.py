@@ -32,7 +32,9 @@ async def home(asking: Anybody, visitor: Visitor, pages: Rendering) -> Response:
         posts_to_pods=True,
         pods=[pod_answer(view, parts.addresses) for view in page.items],
         look_again_seconds=_LOOK_AGAIN_SECONDS if moving else None,
-        has_password=visitor.signed_in.user.password_hash is not None,
+        asks_for_password=visitor.signed_in.user.password_hash is None
+        and visitor.signed_in.by_session is not None
+        and visitor.signed_in.by_session.by_link,
     )
 
 

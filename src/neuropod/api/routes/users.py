@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from neuropod.accounts.people.service import Changes, UserFilters
+from neuropod.api.answers import api_key_answer
 from neuropod.api.deps import Reader, Writer
 from neuropod.api.paging import AskedPage
 from neuropod.api.people import link_url, session_answer, user_answer, user_answers
+from neuropod.wire.accounts import ApiKeyPage
 from neuropod.wire.users import (
     BrowserSessionPage,
     SessionsRevoked,
@@ -108,6 +110,25 @@ async def make_sign_in_link(user: str, caller: Writer) -> SignInLink:
         row = await accounts.people.show_user(session, user, actor=caller.actor)
         link = await accounts.sign_ins.make_link(session, row, actor=caller.actor)
     return SignInLink(email=row.email, url=link_url(link, caller.parts.addresses), expires_at=link.expires_at)
+
+
+@router.get("/{user}/api-keys", operation_id="listUserApiKeys")
+async def list_user_api_keys(user: str, caller: Reader, asked: AskedPage) -> ApiKeyPage:
+    """Return a user's API keys, newest first; for administrators."""
+    accounts, actor = caller.parts.accounts, caller.actor
+    async with caller.reading() as session:
+        row = await accounts.people.show_user(session, user, actor=actor)
+        page = await accounts.keys.list_keys_of(session, row.id, actor=actor, cursor=asked.cursor, limit=asked.limit)
+    return ApiKeyPage(items=[api_key_answer(key) for key in page.items], next_cursor=page.next_cursor)
+
+
+@router.delete("/{user}/api-keys/{key_id}", status_code=204, operation_id="revokeUserApiKey")
+async def revoke_user_api_key(user: str, key_id: str, caller: Writer) -> None:
+    """Revoke an API key of a user, who is told; for administrators."""
+    accounts, actor = caller.parts.accounts, caller.actor
+    async with caller.writing() as session:
+        row = await accounts.people.show_user(session, user, actor=actor)
+        await accounts.keys.revoke_key_of(session, row.id, key_id, actor=actor)
 
 
 @router.get("/{user}/sessions", operation_id="listUserSessions")
