@@ -7,6 +7,7 @@ import pytest
 
 from neuropod.db.engine import Database, Topic
 from neuropod.kit.clock import SystemClock
+from neuropod.kit.errors import NoSpaceError
 from neuropod.kit.tasks import FailureHook
 from neuropod.kit.wakeups import Wakeup
 from neuropod.observability.health import Board, PartHealth
@@ -162,4 +163,21 @@ async def test_closing_lets_the_turn_finish_and_begins_no_other(rig: Rig):
     assert closed_meanwhile == 0
     assert (loop.turns, loop.closed) == (1, 1)
     assert rig.health().message == "turn 1"
+    assert rig.failures.first is None
+
+
+async def test_a_loop_that_meets_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("neuropod.reconcile.driver._FULL_DISK_SECONDS", 0.01)
+    loop = Counting()
+    loop.error = NoSpaceError("the disk is full")
+    rig.start(loop)
+    await until(lambda: loop.turns >= 2)
+    full = rig.health()
+
+    loop.error = None
+    await until(lambda: rig.health().ok)
+
+    assert (full.ok, full.message) == (False, "the disk is full")
     assert rig.failures.first is None

@@ -8,7 +8,7 @@ would run others in a thread each.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from neuropod.api.callers import (
 )
 from neuropod.api.parts import ApiParts
 from neuropod.db.engine import ReadSession, Session
-from neuropod.kit.errors import ForbiddenError, UnauthenticatedError
+from neuropod.kit.errors import ForbiddenError, NoSpaceError, UnauthenticatedError
 from neuropod.words import Scope
 
 NOBODY = "sign in, or send an API key as 'Authorization: Bearer …'"
@@ -179,8 +179,9 @@ async def perhaps_somebody(request: Request) -> Caller | None:
         require_own_origin(request, parts.addresses)
     caller = Caller(parts, request, signed_in)
     if signed_in.use_is_due and request.method == "GET":
-        async with caller.writing():
-            pass  # a request that only reads notes its use by itself, at most once a minute
+        with suppress(NoSpaceError):  # reading goes on while the disk is full
+            async with caller.writing():
+                pass  # a request that only reads notes its use by itself, at most once a minute
     return caller
 
 

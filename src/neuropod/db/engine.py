@@ -9,6 +9,7 @@ since SQLite's own busy handler is a lottery; a lock on the data directory keeps
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
@@ -16,11 +17,16 @@ from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from neuropod.db import sqlite
+from neuropod.kit.errors import NoSpaceError
 
 _BUSY_MILLISECONDS = 10_000
+# The second: the index of the log cannot be made longer.
+_FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_FULL_STATE = "53100"  # PostgreSQL's disk_full
 
 
 class Topic(StrEnum):
@@ -80,27 +86,43 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Session]:
-        """Open a writing session: committed when the block ends, rolled back when it raises."""
-        async with AsyncExitStack() as stack:
-            if self.is_sqlite:
-                await stack.enter_async_context(self._writers)
-            session = await stack.enter_async_context(Session(self.engine, expire_on_commit=False))
-            if self.is_sqlite:
-                await session.connection(execution_options={"neuropod_write": True})
-            yield session
-            await session.flush()
-            if session.topics and not self.is_sqlite:
-                await session.execute(
-                    text("SELECT pg_notify('neuropod', :topics)"), {"topics": ",".join(session.topics)}
-                )
-            await session.commit()
-            self.write_transactions += 1
+        """Open a writing session: committed when the block ends, rolled back when it raises.
+
+        Raises NoSpaceError when the disk is full: it was rolled back, and another try may succeed.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                if self.is_sqlite:
+                    await stack.enter_async_context(self._writers)
+                session = await stack.enter_async_context(Session(self.engine, expire_on_commit=False))
+                if self.is_sqlite:
+                    await session.connection(execution_options={"neuropod_write": True})
+                yield session
+                await session.flush()
+                if session.topics and not self.is_sqlite:
+                    await session.execute(
+                        text("SELECT pg_notify('neuropod', :topics)"), {"topics": ",".join(session.topics)}
+                    )
+                await session.commit()
+                self.write_transactions += 1
+        except DBAPIError as error:
+            if is_full(error):
+                raise NoSpaceError("the server cannot write, its disk is full; nothing was changed") from error
+            raise
         if session.topics:
             self.tell(frozenset(session.topics))
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Tell whether the database could not write for want of room."""
+    own = error.orig
+    if isinstance(own, sqlite3.Error):
+        return getattr(own, "sqlite_errorcode", None) in _FULL_CODES
+    return getattr(own, "sqlstate", None) == _FULL_STATE
 
 
 def _sqlite_engine(url: str) -> AsyncEngine:

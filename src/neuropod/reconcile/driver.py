@@ -1,8 +1,9 @@
 """Runs loops: a turn, then sleep until a nudge or until the loop asked to be woken. Knows no domain.
 
-Built by server with the loops. After each turn the board and the metrics hear how it went. A turn that raises takes
-the server down loudly: a loop takes care of bad rows itself, so what reaches the driver is a defect or a lost database,
-and a supervisor's restart is the same pass as any other start.
+Built by server with the loops. After each turn the board and the metrics hear how it went. A turn that meets a full
+disk is told and tried again. One that raises anything else takes the server down loudly: a loop takes care of bad rows
+itself, so what reaches the driver is a defect or a lost database, and a supervisor's restart is the same pass as any
+other start.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import structlog
 
 from neuropod.db.engine import Database, Topic
 from neuropod.kit.clock import Clock
+from neuropod.kit.errors import NoSpaceError
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.kit.wakeups import Wakeup
 from neuropod.observability.health import Board
@@ -23,6 +25,8 @@ from neuropod.observability.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _GOOD_EXTRA_SECONDS = 60.0  # how much later than announced a loop may report before it counts as hanging
+
+_FULL_DISK_SECONDS = 5.0  # until the next try while the disk is full
 
 _LAST_TURN_SECONDS = 5.0  # how long a turn may take to end when the server does; one that waits for a runtime is cut
 
@@ -35,6 +39,7 @@ class Turn:
     report: Mapping[str, object] = field(default_factory=dict)
     ok: bool = True
     message: str = ""
+    pause_seconds: float = 0.0  # no turn sooner, whatever nudges: what comes meanwhile is then done together
 
 
 class Loop(Protocol):
@@ -90,7 +95,7 @@ class Driver:
         cause = "start"
         while not self._closing:
             began = self._clock.monotonic()
-            turn = await loop.turn()
+            turn = await self._turn(loop)
             seconds = self._clock.monotonic() - began
             self._seconds.labels(loop.name).observe(seconds)
             self._board.report(
@@ -102,7 +107,16 @@ class Driver:
                 seconds=round(seconds, 4),
                 **turn.report,
             )
+            if turn.pause_seconds and not self._closing:
+                await self._clock.sleep(turn.pause_seconds)
             cause = "nudge" if await loop.wakeup.sleep(turn.again_in_seconds) else "period"
+
+    async def _turn(self, loop: Loop) -> Turn:
+        try:
+            return await loop.turn()
+        except NoSpaceError as error:  # nobody's defect, and it passes: what is due stays due
+            log.error("a loop cannot write", loop=loop.name, error=error.message)  # noqa: TRY400 - no traceback
+            return Turn(_FULL_DISK_SECONDS, ok=False, message=error.message)
 
     async def aclose(self) -> None:
         """Begin no new turn, then let turns and loops finish what is under way; may be repeated."""

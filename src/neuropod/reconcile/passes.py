@@ -17,6 +17,7 @@ from typing import TypeVar, assert_never
 
 import structlog
 
+from neuropod.kit.errors import NoSpaceError
 from neuropod.pods.claims import Claimed, Outcome
 from neuropod.pods.jupyter import token_from_log
 from neuropod.pods.lifecycle import (
@@ -79,6 +80,12 @@ class Pass:
 
     async def run(self) -> None:
         """Work until the pod rests, waits, is gone, or belongs to somebody else."""
+        try:
+            await self._run()
+        except NoSpaceError as error:  # nothing can be written down: the lease ends, and another pass looks again
+            log.error("a pass cannot write", pod=self._begun.facts.id, error=error.message)  # noqa: TRY400
+
+    async def _run(self) -> None:
         claimed = self._begun
         try:
             seen = await self._look()
@@ -92,6 +99,8 @@ class Pass:
             await self._unavailable(claimed, str(error))
         except LeaseSpentError:
             await self._release(claimed)
+        except NoSpaceError:
+            raise
         except Exception as error:  # one bad row never stops a loop
             log.exception("a pass failed", pod=claimed.facts.id)
             await self._failed(claimed, error)
