@@ -21,6 +21,7 @@ _MODULES = {
     "me": "neuropod.cli.sessions:me",
     "user": "neuropod.cli.users:user",
     "audit": "neuropod.cli.audit:audit",
+    "events": "neuropod.cli.events:events",
     "login": "neuropod.cli.signing_in:login",
     "logout": "neuropod.cli.signing_in:logout",
     "whoami": "neuropod.cli.signing_in:whoami",

@@ -33,6 +33,9 @@ class EventPage(Page[Event]):
 class StreamedEvent(Event):
     """An event of the stream."""
 
+    position: str
+    """What `Last-Event-ID` or `after` goes on from."""
+
     owner_id: str
     """Whose thing it happened to."""
 

@@ -37,11 +37,15 @@ def pods_of(rows: Collection[EventRow]) -> set[PodId]:
 def frame_of(row: EventRow, views: Mapping[PodId, PodView], addresses: Addresses, epoch: int) -> Frame:
     """Return the frame of an event, with its pod as it is now (null once it is gone for good)."""
     view = None if row.pod_id is None else views.get(PodId(row.pod_id))
+    position = position_text(epoch, EventId(row.id))
     event = StreamedEvent(
-        **event_answer(row).model_dump(), owner_id=row.owner_id, pod=view and pod_answer(view, addresses)
+        **event_answer(row).model_dump(),
+        position=position,
+        owner_id=row.owner_id,
+        pod=view and pod_answer(view, addresses),
     )
     text = event.model_dump_json()
-    data = f"id: {position_text(epoch, EventId(row.id))}\ndata: {text}\n\n".encode()
+    data = f"id: {position}\ndata: {text}\n\n".encode()
     return Frame(EventId(row.id), UserId(row.owner_id), None if row.pod_id is None else PodId(row.pod_id), data)
 
 
