@@ -117,6 +117,10 @@ class ReconcileSettings(Group):
     look_seconds: Seconds = 60
     """How often it is measured what pods use, and judged which are idle. Default 60 s: one point of their series."""
 
+    presence_seconds: Seconds = 30
+    """How often a server that shares its PostgreSQL with others says that it is there. Default 30 s; one that dies
+    without a word is taken for gone after three of them, and its pods are shown as unreachable."""
+
     sweep_grace_seconds: Seconds = 60
     """How old a workload without a row must be before the sweep removes it. Default 60 s."""
 
@@ -357,6 +361,9 @@ class Settings(BaseSettings):
 
     fake_runtime: bool = False
     """Run pods on the fake runtime instead of this machine; for tests of clients and for load tests. Default false."""
+
+    fake_runtime_name: str = "one"
+    """Tells the fake runtimes of several servers apart. Default `one`."""
 
     local: LocalSettings = LocalSettings()
     """The `local` runtime."""

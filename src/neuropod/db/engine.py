@@ -36,6 +36,7 @@ class Topic(StrEnum):
     ROUTES = "routes"  # what the gateway serves, and who may pass
     EVENTS = "events"  # a new event can be read
     VOLUMES = "volumes"  # one was deleted: its data are to be removed
+    SERVERS = "servers"  # a server came or went
     LIMITS = "limits"  # a pod's limit of time has changed
 
 

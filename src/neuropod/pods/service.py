@@ -33,6 +33,7 @@ from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.limits.idleness import thresholds_of
 from neuropod.pods.owners.named import future_owner
+from neuropod.pods.presence import Presence
 from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
@@ -66,6 +67,7 @@ class Pods:
         self._sealing = Sealing(box)
         self._clock = clock
         self._runtimes = runtimes
+        self.presence = Presence(runtimes.keys())
         self._installation_id = installation_id
         self._world = World(settings, runtimes)
         self._pods_domain = settings.addresses(settings.port).pods_domain
@@ -410,7 +412,7 @@ class Pods:
     # Pieces
 
     def _lens(self) -> Lens:
-        return Lens(self.policy, self._runtimes.keys(), self._pods_domain, self._thresholds)
+        return Lens(self.policy, self.presence.served(self._clock.now()), self._pods_domain, self._thresholds)
 
     async def _view(self, session: ReadSession, row: PodRow, owner: UserRow) -> PodView:
         (view,) = await views_of(session, [(row, owner)], self._lens(), self._clock.now())

@@ -22,7 +22,7 @@ _FAKE_GPUS = (
 def build_runtimes(settings: Settings, installation: InstallationId, clock: Clock) -> list[Runtime]:
     """Return the runtimes that settings ask for, none of them opened yet."""
     if settings.fake_runtime:
-        return [FakeRuntime(installation, FakeWorld(clock, devices=_FAKE_GPUS))]
+        return [FakeRuntime(installation, FakeWorld(clock, devices=_FAKE_GPUS), settings.fake_runtime_name)]
     if settings.local.enabled:
         return [LocalRuntime(installation, settings.local, settings.limits, settings.data_dir)]
     return []

@@ -33,6 +33,7 @@ from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
 from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
+from neuropod.reconcile.presence import PresenceLoop
 from neuropod.reconcile.resync import ResyncLoop
 from neuropod.reconcile.volumes import VolumesLoop
 from neuropod.reconcile.world import World
@@ -177,6 +178,7 @@ def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driv
     )
     return Driver(
         [
+            PresenceLoop(world, here.pods.presence),  # the first here ends last
             PodsLoop(world, failures),
             ResyncLoop(world),
             DevicesLoop(world),

@@ -56,6 +56,22 @@ class Part(Answer):
     """For operators: reason and duration of the last pass, its counts."""
 
 
+class Server(Answer):
+    """A server that shares the database."""
+
+    id: str
+    name: str
+    """Its machine's."""
+
+    version: str
+    started_at: datetime
+    runtimes: list[str]
+    """Those that it serves."""
+
+    lease_until: datetime
+    """When it counts as gone if it says nothing until then."""
+
+
 class System(Answer):
     """The server."""
 
@@ -65,3 +81,6 @@ class System(Answer):
     runtimes: list[Runtime]
     parts: list[Part] | None = None
     """For administrators: the board that loops report to."""
+
+    servers: list[Server] | None = None
+    """For administrators: who shares the database; empty where one server is alone (SQLite)."""

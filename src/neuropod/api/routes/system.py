@@ -11,6 +11,7 @@ from neuropod import __version__
 from neuropod.api.deps import Reader
 from neuropod.api.offers import capacities
 from neuropod.api.parts import ApiParts
+from neuropod.db.servers import ServerRow, all_servers
 from neuropod.observability.health import PartHealth
 from neuropod.pods.queue.store import taken_of
 from neuropod.pods.room import Taken
@@ -35,12 +36,18 @@ async def system_answer(parts: ApiParts) -> wire.System:
     capacity_of, reports = await asyncio.gather(capacities(parts.runtimes), _reports(parts))
     async with parts.database.read() as session:
         taken = await taken_of(session, list(capacity_of))
+        servers = await all_servers(session)
     runtimes = []
     for (runtime_id, runtime), report in zip(parts.runtimes.items(), reports, strict=True):
         capacity = capacity_of.get(runtime_id)
         room = None if capacity is None else _capacity(capacity, taken[runtime_id])
         runtimes.append(_runtime(runtime, report, room))
-    return wire.System(**_addresses(parts), runtimes=runtimes, parts=[_part(part) for part in parts.board.parts()])
+    return wire.System(
+        **_addresses(parts),
+        runtimes=runtimes,
+        parts=[_part(part) for part in parts.board.parts()],
+        servers=[_server(row) for row in servers],
+    )
 
 
 def _addresses(parts: ApiParts) -> dict[str, str]:
@@ -85,6 +92,17 @@ def _capacity(capacity: Capacity, taken: Taken) -> wire.RuntimeCapacity:
         disk_bytes_taken=taken.disk_bytes,
         devices=len(capacity.devices),
         devices_taken=len(taken.devices),
+    )
+
+
+def _server(row: ServerRow) -> wire.Server:
+    return wire.Server(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        started_at=row.started_at,
+        runtimes=[str(runtime) for runtime in row.runtimes],
+        lease_until=row.lease_until,
     )
 
 

@@ -95,6 +95,12 @@ async def mark_seen(session: Session, incarnation_ids: Collection[IncarnationId]
     await tell_of_pods(session, pod_ids, "The machine or cluster that runs it answers again.", now=now)
 
 
+async def open_pods_of(session: ReadSession, runtime_ids: Collection[str]) -> Sequence[str]:
+    """Return the pods of these runtimes that are not closed."""
+    query = select(PodRow.id).where(PodRow.runtime_id.in_(list(runtime_ids)), PodRow.closed_at.is_(None))
+    return (await session.scalars(query)).all()
+
+
 async def tell_of_pods(session: Session, pod_ids: Collection[str], message: str, *, now: datetime) -> None:
     """Write down that these pods are shown as something else, for the same reason; the last thing of a transaction."""
     if pod_ids:

@@ -1,0 +1,107 @@
+"""The presence loop: says that this server is there and what it serves, and hears it of the others. PostgreSQL only.
+
+One small write per `presence_seconds`; a lease is three of them. A server that ends says so at once, one that dies is
+taken out by whichever notices first. Either way the owners of its pods are told, once, since their status changes
+(`unreachable`, and back). On SQLite there is one server, and nothing is written.
+"""
+
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+
+from neuropod import __version__
+from neuropod.db.engine import Topic
+from neuropod.db.servers import ServerRow, all_servers, take_out, write_server
+from neuropod.ids import RuntimeId
+from neuropod.kit.identifiers import new_id
+from neuropod.kit.wakeups import Wakeup
+from neuropod.pods.presence import Presence
+from neuropod.pods.resync.store import open_pods_of, tell_of_pods
+from neuropod.reconcile.driver import Turn
+from neuropod.reconcile.world import World
+
+_LEASES = 3  # renewals that may fail before the others take a server for dead
+_ALONE_SECONDS = 3600.0
+_GONE = "No server is connected to the machine or cluster that it belongs to; it is left as it is."
+_BACK = "A server is connected to its machine or cluster again."
+
+
+class PresenceLoop:
+    """Implements driver.Loop."""
+
+    name = "presence"
+    topics = frozenset({Topic.SERVERS})
+
+    def __init__(self, world: World, presence: Presence) -> None:
+        self.wakeup = Wakeup()
+        self._world = world
+        self._presence = presence
+        self._id = new_id("srv")
+        self._servers = 1
+        self._started_at = world.clock.now()
+        self._renewed_at: float | None = None
+        self._count = world.metrics.gauge("servers", "Servers that share this database, this one too.")
+        self._count.set(1)
+
+    async def turn(self) -> Turn:
+        if self._world.database.is_sqlite:
+            return Turn(_ALONE_SECONDS, {"servers": 1})
+        every = self._world.settings.presence_seconds
+        monotonic = self._world.clock.monotonic()
+        if self._renewed_at is None or monotonic - self._renewed_at >= every * 0.9:
+            await self._renew(first=self._renewed_at is None)
+            self._renewed_at = monotonic
+        await self._learn()
+        left = every - (monotonic - self._renewed_at)
+        return Turn(max(left, 0.0), {"servers": self._servers})
+
+    async def _renew(self, *, first: bool) -> None:
+        world = self._world
+        now = world.clock.now()
+        async with world.database.write() as session:
+            before = _served(await all_servers(session))
+            gone = await take_out(session, ended_before=now)
+            lease = timedelta(seconds=_LEASES * world.settings.presence_seconds)
+            await write_server(
+                session,
+                {
+                    "id": self._id,
+                    "name": socket.gethostname(),
+                    "version": __version__,
+                    "started_at": self._started_at,
+                    "runtimes": sorted(self._presence.own),
+                    "lease_until": now + lease,
+                },
+            )
+            after = _served(await all_servers(session))
+            lost, back = set(gone) - after, (self._presence.own - before if first else frozenset())
+            if first or lost:
+                session.nudge(Topic.SERVERS)
+                session.nudge(Topic.ROUTES)
+            pods = [(await open_pods_of(session, ids), message) for ids, message in ((lost, _GONE), (back, _BACK))]
+            for pod_ids, message in pods:
+                await tell_of_pods(session, pod_ids, message, now=now)
+
+    async def _learn(self) -> None:
+        async with self._world.database.read() as session:
+            rows = await all_servers(session)
+        self._presence.learn((row.runtimes, row.lease_until) for row in rows if row.id != self._id)
+        self._servers = len(rows)
+        self._count.set(len(rows))
+
+    async def aclose(self) -> None:
+        """Say that this server ends; what no other serves is unreachable from now on."""
+        if self._renewed_at is None:
+            return
+        world, now = self._world, self._world.clock.now()
+        async with world.database.write() as session:
+            gone = await take_out(session, server_id=self._id, ended_before=now)
+            lost = set(gone) - _served(await all_servers(session))
+            session.nudge(Topic.SERVERS)
+            session.nudge(Topic.ROUTES)
+            await tell_of_pods(session, await open_pods_of(session, lost), _GONE, now=now)
+        self._renewed_at = None
+
+
+def _served(rows: Sequence[ServerRow]) -> set[RuntimeId]:
+    return {RuntimeId(str(runtime)) for row in rows for runtime in row.runtimes}
