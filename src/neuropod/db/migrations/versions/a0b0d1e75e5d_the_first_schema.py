@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "6b2e6ceadc83"
+revision = "a0b0d1e75e5d"
 down_revision = None
 branch_labels = None
 depends_on = None
