@@ -14,7 +14,7 @@ from neuropod.db.events import EventRow
 from neuropod.pods.records import IncarnationRow
 from neuropod.runtimes.contract import Capability
 from neuropod.runtimes.fake.runtime import FakeRuntime
-from neuropod.wire.exec import MAX_COMMAND_BYTES, STDERR, STDIN, STDOUT
+from neuropod.wire.exec import MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, STDERR, STDIN, STDOUT
 from neuropod.words import Scope
 from support.api import POD, ApiWorld
 from support.terminals import SIZE, Served, served
@@ -268,6 +268,37 @@ async def test_a_reader_who_is_slow_stops_the_command_and_gets_everything(here: 
 
     assert written < 8 << 20
     assert len(command.output[STDOUT]) == size
+
+
+async def test_a_message_of_more_than_a_mebibyte_is_too_big(here: Served):
+    pod = await here.running_pod()
+
+    async with here.command(pod, await here.cookie("owner"), "cat") as command:
+        await command.give(bytes(MAX_MESSAGE_BYTES - 1))  # with the channel's byte it is one exactly
+        await command.give(bytes(MAX_MESSAGE_BYTES))
+        closed = await command.to_the_end()
+
+    assert closed == 1009
+
+
+async def test_neither_an_idle_terminal_nor_one_whose_client_reads_nothing_is_cut(sqlite_world: ApiWorld):
+    async with served(sqlite_world, ping_seconds=0.05) as here:  # 400 times as often: half an hour in five seconds
+        pod = await here.running_pod()
+        cookie = await here.cookie("owner")
+        async with (
+            here.command(pod, cookie, terminal=SIZE) as idle,
+            here.command(pod, cookie, "yes") as unread,
+        ):
+            await idle.until(b"pod$ ")
+            await asyncio.sleep(4)
+            await idle.give(b"exit 5\r")
+            closed = await idle.to_the_end()
+            await unread.hear()
+
+    assert closed == NORMAL
+    assert idle.end is not None
+    assert idle.end["exit_code"] == 5
+    assert unread.end is None
 
 
 # What stays of it

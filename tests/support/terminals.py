@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import uvicorn
 from sqlalchemy import update
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from neuropod.api.callers import cookie_name
-from neuropod.gateway.websockets import WebSocketProtocol
+from neuropod.gateway.app import Gateway, serving_config
 from neuropod.pods.records import IncarnationRow
 from neuropod.wire.exec import CLOSE, RESIZE, STATUS, STDERR, STDIN, STDOUT, SUBPROTOCOL
 from support.api import POD, ApiWorld
-from support.servers import free_port
 
 SIZE = {"rows": 33, "columns": 77}
 
@@ -130,28 +132,22 @@ class Served:
 
 
 @asynccontextmanager
-async def served(world: ApiWorld) -> AsyncIterator[Served]:
-    """Serve the world's API on a free port, as server does."""
-    port = free_port()
-    config = uvicorn.Config(
-        world.app,
-        host="127.0.0.1",
-        port=port,
-        ws=WebSocketProtocol,
-        ws_per_message_deflate=False,
-        ws_ping_timeout=None,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
+async def served(world: ApiWorld, *, ping_seconds: float | None = None) -> AsyncIterator[Served]:
+    """Serve the world's API on a free port, as server does, but without a gateway in front."""
+    no_gateway = cast("Gateway", SimpleNamespace(protocol=HttpToolsProtocol))
+    config = serving_config(cast("Any", world.app), no_gateway, world.settings)
+    config.timeout_graceful_shutdown = 2
+    if ping_seconds is not None:
+        config.ws_ping_interval = ping_seconds
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    serving = asyncio.create_task(server.serve())
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.005)
     try:
-        yield Served(world, port)
+        yield Served(world, listener.getsockname()[1])
     finally:
         server.should_exit = True
         await serving
+        listener.close()
