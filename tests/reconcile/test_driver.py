@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -181,3 +182,21 @@ async def test_a_loop_that_meets_a_full_disk_says_so_and_goes_on_when_there_is_r
 
     assert (full.ok, full.message) == (False, "the disk is full")
     assert rig.failures.first is None
+
+
+async def test_nudges_during_a_pause_become_one_turn(rig: Rig):
+    class Pausing(Counting):
+        async def turn(self) -> Turn:
+            return replace(await super().turn(), pause_seconds=0.5)
+
+    loop = Pausing()
+    rig.start(loop)
+    await until(lambda: rig.health().message == "turn 1")
+
+    for _ in range(20):
+        loop.wakeup.nudge()
+        await asyncio.sleep(0)
+    during_the_pause = loop.turns
+    await until(lambda: loop.turns == 2)
+
+    assert during_the_pause == 1
