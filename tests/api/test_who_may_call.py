@@ -52,6 +52,10 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "POST /api/v1/key-requests/{request_id}/claim": (404, 404, 404, 404, 404),  # the program's secret decides
     "GET /api/v1/templates": (401, 200, 200, 200, 200),
     "GET /api/v1/templates/{template}": (401, 200, 200, 200, 200),
+    "POST /api/v1/templates": (401, 201, 201, 201, 201),
+    "PATCH /api/v1/templates/{template}": (401, 403, 403, 403, 403),  # one that comes with Neuropod; test_templates.py
+    "DELETE /api/v1/templates/{template}": (401, 403, 403, 403, 403),
+    "POST /api/v1/templates/{template}/duplicate": (401, 201, 201, 201, 201),
     "GET /api/v1/gpu-types": (401, 200, 200, 200, 200),
     "POST /api/v1/gpu-types": (401, 403, 403, 201, 403),
     "PATCH /api/v1/gpu-types/{gpu_type}": (401, 403, 403, 200, 403),
@@ -120,6 +124,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/gpu-types": {
         "json": {"name": "h100", "price": {"per_hour": "3"}, "cpu_cores": 8, "memory_gb": 64, "model_pattern": "H100"}
     },
+    "PATCH /api/v1/templates/{template}": {"json": {"title": "Another"}},
     "PATCH /api/v1/gpu-types/{gpu_type}": {"json": {"price": {"per_hour_micros": 1}}},
     "POST /api/v1/pods/quote": {"json": POD},
     "PATCH /api/v1/pods/{pod}": {"json": {"container_disk_gb": 20}},
@@ -212,6 +217,10 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         body = BODIES.get(route, {})
         if route == "POST /api/v1/pods":
             body = {"json": POD | {"name": f"of-{caller}"}}
+        if route == "POST /api/v1/templates":
+            body = {"json": {"name": f"of-{caller}", "title": "One", "image": "plain"}}
+        if route == "POST /api/v1/templates/{template}/duplicate":
+            body = {"json": {"name": f"of-{caller}"}}
         if route == "POST /api/v1/volumes":
             body = {"json": {"name": f"of-{caller}", "size_gb": 20}}
         answer = await clients[caller].request(method, path.format(**values), **body)

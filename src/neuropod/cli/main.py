@@ -13,7 +13,7 @@ from neuropod.kit.terminal.commands import ROOT_SETTINGS, program_name, run, sta
 _MODULES = {
     "pod": "neuropod.cli.pods:pod",
     "port": "neuropod.cli.ports:port",
-    "template": "neuropod.cli.offers:template",
+    "template": "neuropod.cli.templates:template",
     "gpu-type": "neuropod.cli.gpu_types:gpu_type",
     "volume": "neuropod.cli.volumes:volume",
     "key": "neuropod.cli.keys:key",

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from neuropod.accounts.access import Actor
 from neuropod.db.engine import ReadSession, Session
+from neuropod.ids import UserId
+from neuropod.kit.errors import NotFoundError
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.templates.records import TemplateRow
 
@@ -71,3 +73,23 @@ async def change_starter(session: Session, template_id: str, columns: dict[str, 
 async def remove_starters(session: Session, ids: Sequence[str]) -> None:
     """Take starters away that are shipped no longer; pods keep what they were launched from."""
     await session.execute(delete(TemplateRow).where(TemplateRow.id.in_(ids), TemplateRow.author_id.is_(None)))
+
+
+async def own_of_name(session: ReadSession, author_id: UserId, name: str) -> bool:
+    """Tell whether the person has a template of this name."""
+    query = select(TemplateRow.id).where(TemplateRow.author_id == author_id, TemplateRow.name == name)
+    return await session.scalar(query) is not None
+
+
+async def count_own(session: ReadSession, author_id: UserId) -> int:
+    """Return how many templates the person keeps."""
+    return await session.scalar(select(func.count()).where(TemplateRow.author_id == author_id)) or 0
+
+
+async def lock_template(session: Session, template_id: str) -> TemplateRow:
+    """Return the row as it is now, nobody else changing it until the end of the transaction."""
+    query = select(TemplateRow).where(TemplateRow.id == template_id).with_for_update()
+    row = await session.scalar(query.execution_options(populate_existing=True))
+    if row is None:
+        raise NotFoundError(f"no such template: {template_id}")
+    return row

@@ -1,7 +1,78 @@
 """Templates: named starting points for pods."""
 
-from neuropod.wire.shapes import Answer, Page
-from neuropod.words import Access, JupyterMode
+from typing import Annotated
+
+from pydantic import Field
+
+from neuropod.wire.pods import LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS, POD_NAME_PATTERN, PortCreate
+from neuropod.wire.shapes import Answer, Page, Request, limits
+from neuropod.words import Access, JupyterMode, ReadyWhen
+
+_Seconds = Annotated[int, limits(LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS)]
+
+
+class RecipeAsk(Request):
+    """How to run it on a machine without a container engine."""
+
+    packages: list[str]
+    """All Python packages with exact versions, `name==1.2.3`, dependencies too; wheels only."""
+
+    command: list[str]
+    """What runs, as a list of arguments; no shell."""
+
+
+class TemplateEdit(Request):
+    """Changes to a template; what is absent stays. Pods go on with what they were launched from."""
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": POD_NAME_PATTERN})] | None = None
+    title: str | None = None
+    description: str | None = None
+    readme: str | None = None
+    """Markdown."""
+
+    public: bool | None = None
+    """Whether everybody may start from it; by administrators alone."""
+
+    image: str | None = None
+    """A container image; or a recipe, or both. Null: none."""
+
+    command: list[str] | None = None
+    """Null: the image's own."""
+
+    recipe: RecipeAsk | None = None
+    """Null: none."""
+
+    env: dict[str, str] | None = None
+    """Seen by all who see the template: no place for secrets."""
+
+    ports: list[PortCreate] | None = None
+    gpu_type: str | None = None
+    container_disk_gb: Annotated[int, limits(1, 100)] | None = None
+    volume_gb: Annotated[int, limits(1, 150)] | None = None
+    """The size of the workspace when this pod is the first to use it; null: none is attached."""
+
+    jupyter: JupyterMode | None = None
+    ready_when: ReadyWhen | None = None
+    ready_port: Annotated[int, limits(1, 65535)] | None = None
+    ready_http: bool | None = None
+    """Whether the ready port speaks HTTP and has to answer it."""
+
+    stop_after_seconds: _Seconds | None = None
+    idle_stop_after_seconds: _Seconds | None = None
+
+
+class TemplateCreate(TemplateEdit):
+    """A template to write. It needs a name, a title, and an image or a recipe."""
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": POD_NAME_PATTERN})]
+    title: str
+
+
+class TemplateCopy(Request):
+    """A copy of one's own."""
+
+    name: Annotated[str, Field(json_schema_extra={"pattern": POD_NAME_PATTERN})]
+    """What it is called."""
 
 
 class TemplatePort(Answer):
@@ -10,6 +81,13 @@ class TemplatePort(Answer):
     port: int
     name: str
     access: Access
+
+
+class Recipe(Answer):
+    """How it runs on a machine without a container engine."""
+
+    packages: list[str]
+    command: list[str]
 
 
 class Template(Answer):
@@ -22,7 +100,10 @@ class Template(Answer):
     title: str
     description: str
     readme: str
-    """Markdown."""
+    """Markdown, as it was written."""
+
+    readme_html: str = ""
+    """The same as HTML that holds no script, style or form, fit to be put into a page."""
 
     author: str | None
     """The id of the person who wrote it; null for those that come with Neuropod."""
@@ -38,6 +119,12 @@ class Template(Answer):
     """The size of the workspace when this pod is the first to use it; null: none is attached."""
 
     jupyter: JupyterMode
+    recipe: Recipe | None = None
+    ready_when: ReadyWhen = ReadyWhen.PROCESS
+    ready_port: int | None = None
+    ready_http: bool = True
+    stop_after_seconds: int | None = None
+    idle_stop_after_seconds: int | None = None
     runnable: bool
     """Whether a runtime here can run it."""
 

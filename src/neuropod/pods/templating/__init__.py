@@ -1,0 +1,1 @@
+"""Templates that people write: a pod's fields kept under a name."""
