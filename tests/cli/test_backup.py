@@ -16,6 +16,7 @@ from neuropod.operate.backup import write_backup
 from neuropod.operate.restore import put_back
 from neuropod.server.installation import assembled, lock_path
 from neuropod.settings import Settings
+from support.postgres import Postgres
 
 pytestmark = pytest.mark.xdist_group("backup-files")
 
@@ -175,3 +176,32 @@ def test_a_backup_that_cannot_be_finished_leaves_nothing(made: tuple[Settings, P
         write_backup(gone, folder / "x.backup", with_key=False, with_volumes=False)
 
     assert list(folder.iterdir()) == []
+
+
+def test_on_postgresql_the_database_goes_out_and_comes_back_by_its_own_programs(
+    postgres: Postgres, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", f"{postgres.programs}:/usr/bin:/bin")
+    settings = _settings(tmp_path).model_copy(update={"database_url": postgres_url})
+    _make(settings)
+    file = tmp_path / "one.backup"
+
+    made = write_backup(settings, file, with_key=True, with_volumes=False)
+    with pytest.raises(CommandError, match="there is a database already"):
+        put_back(settings, file, with_volumes=False, force=False)
+    done = put_back(settings, file, with_volumes=False, force=True)
+    _make(settings)
+
+    assert (made.database, made.epoch) == ("database.pgdump", 0)
+    assert done.epoch == 1
+    assert archive.read_manifest(file) == made
+
+
+def test_without_postgresqls_programs_it_is_said_which_one_is_missing(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = _settings(tmp_path).model_copy(update={"database_url": postgres_url})
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(CommandError, match="copied by psql, which this machine does not have"):
+        write_backup(settings, tmp_path / "one.backup", with_key=False, with_volumes=False)

@@ -79,6 +79,11 @@ class Postgres:
                 raise RuntimeError("PostgreSQL did not start")
             time.sleep(0.05)
 
+    @property
+    def programs(self) -> Path:
+        """Where pg_dump and the like are, of the server's own version."""
+        return _bin()
+
     def url(self, database: str) -> str:
         return f"postgresql://neuropod@/{database}?host={self.folder}"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from neuropod.kit.terminal.exits import CommandError
 from neuropod.settings import Settings
@@ -129,11 +129,15 @@ def _run(settings: Settings, program: str, words: Sequence[str]) -> str:
             hints=("install PostgreSQL's client programs, of the server's version or newer",),
         )
     parts = urlsplit(settings.effective_database_url)
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     named = {
-        "PGHOST": parts.hostname, "PGPORT": parts.port, "PGUSER": parts.username, "PGPASSWORD": parts.password,
+        "PGHOST": asked.get("host", parts.hostname),
+        "PGPORT": asked.get("port", parts.port),
+        "PGUSER": parts.username,
+        "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.lstrip("/"),
-    }  # fmt: skip
+    }
     env |= {name: str(value) for name, value in named.items() if value}
     if program == "pg_restore":
         words = [f"--dbname={parts.path.lstrip('/')}", *words]

@@ -36,6 +36,8 @@ time.sleep(1000)
 async def test_a_pod_starts_and_works_though_its_volume_is_full_and_gets_room_while_it_runs(tmp_path: Path):
     async with opened(tmp_path / "data") as runtime:
         assert await printed(runtime, python(FILL, volume=VOLUME)) == ["filled"]
+        await end_everything(runtime)
+        assert (await runtime.volume_use([VOLUME]))[VOLUME].full
         pod = python(WORK, volume=VOLUME)
         await runtime.ensure(pod)
         await until(runtime, pod.id, Phase.READY)
@@ -44,8 +46,10 @@ async def test_a_pod_starts_and_works_though_its_volume_is_full_and_gets_room_wh
         now = await runtime.grow_volume(VOLUME, 128 * MIB)
         grown = (await runtime.volume_use([VOLUME]))[VOLUME]
         await end_everything(runtime)
+        at_rest = (await runtime.volume_use([VOLUME]))[VOLUME]
 
         assert full.full
+        assert at_rest.full is not now
         assert full.size_bytes - full.used_bytes < 2 * MIB  # the kernel keeps a little for itself
         # A kernel that grows no mounted file system does it at the next start, and says so.
         assert grown.grows_later is not now

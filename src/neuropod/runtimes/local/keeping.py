@@ -90,8 +90,8 @@ def _uses_of_images(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Ite
             facts = place.image.lstat()
             now = _time(linux.wall_time())
             if not images.is_mounted(place.at):  # nobody uses it: what it takes of the data disk
-                used = facts.st_blocks * 512
-                yield volume_id, VolumeUse(facts.st_size, used, is_full(facts.st_size, facts.st_size - used), now)
+                full = is_full(facts.st_size, images.free_bytes(place.image))
+                yield volume_id, VolumeUse(facts.st_size, facts.st_blocks * 512, full, now)
                 continue
             found = os.statvfs(place.at)
             size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
