@@ -52,7 +52,7 @@ async def execution(
 
 async def outcome_of(one: Execution) -> Outcome:
     """Read to the end."""
-    read = {stream: b"" for stream in OutputStream}
+    read = dict.fromkeys(OutputStream, b"")
     while (chunk := await one.read()) is not None:
         assert chunk.data
         read[chunk.stream] += chunk.data
