@@ -1,10 +1,10 @@
-"""SECURITY 34, as far as built: `/metrics` and the system's inside are for operators; events and logs are one's own.
+"""SECURITY 34: `/metrics` and the system's inside are for operators; events and logs are one's own, streamed too."""
 
-The feed of events (`GET /api/v1/events`) is tested with the issue that builds it.
-"""
+import pytest
 
 from neuropod.words import Scope
 from support.api import POD, ApiWorld
+from support.streams import follow
 
 
 async def test_metrics_are_for_operators(sqlite_world: ApiWorld):
@@ -30,6 +30,7 @@ async def test_the_systems_inside_is_for_operators(sqlite_world: ApiWorld):
 
     assert "fails" not in system
     assert '"capacity":null' in system
+    assert '"servers":null' in system
 
 
 async def test_health_tells_no_more_than_yes_or_no(sqlite_world: ApiWorld):
@@ -52,3 +53,20 @@ async def test_of_two_people_neither_sees_the_others_events_or_logs(world: ApiWo
 
     for (who, _), statuses in seen.items():
         assert statuses == ([200, 404] if who == "owner" else [404, 200])
+
+
+async def test_the_stream_of_events_tells_each_of_two_people_of_their_own_alone(world: ApiWorld):
+    readers = {who: await follow(world, who) for who in ("owner", "outsider")}
+    pods = {}
+    for who in readers:
+        pods[who] = (await (await world.browser(who)).post("/api/v1/pods", json=POD)).json()["id"]
+
+    await world.parts.feed.look()
+    told = {who: (await reader.next())["data"] for who, reader in readers.items()}
+    world.parts.feed.end()
+
+    for who, reader in readers.items():
+        assert (told[who]["kind"], told[who]["pod_id"]) == ("pod.launched", pods[who])
+        assert told[who]["pod"]["owner"]["email"] == f"{who}@example.org"
+        with pytest.raises(EOFError):
+            await reader.next()
