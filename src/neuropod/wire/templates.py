@@ -102,8 +102,8 @@ class Template(Answer):
     readme: str
     """Markdown, as it was written."""
 
-    readme_html: str = ""
-    """The same as HTML that holds no script, style or form, fit to be put into a page."""
+    readme_html: str | None = None
+    """The same as HTML that holds no script, style or form, fit to be put into a page. Null in lists."""
 
     author: str | None
     """The id of the person who wrote it; null for those that come with Neuropod."""

@@ -1,5 +1,6 @@
 """`/api/v1/templates`: named starting points for pods. `{template}` is an id or a name."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -32,7 +33,7 @@ from neuropod.words import Access
 router = APIRouter(prefix="/templates", tags=["templates"])
 
 
-def template_answer(row: TemplateRow, caller: Caller) -> Template:
+def template_answer(row: TemplateRow, caller: Caller, readme_html: str | None = None) -> Template:
     """Return a template, and whether a runtime here can run it."""
     said = service.snapshot_of(row)
     why_not = why_not_runnable(said, caller.parts.runtimes.values())
@@ -42,7 +43,7 @@ def template_answer(row: TemplateRow, caller: Caller) -> Template:
         title=row.title,
         description=row.description,
         readme=row.readme,
-        readme_html=safe_html(row.readme),
+        readme_html=readme_html,
         author=row.author_id,
         public=row.public,
         image=said.image,
@@ -64,6 +65,11 @@ def template_answer(row: TemplateRow, caller: Caller) -> Template:
     )
 
 
+async def _whole_answer(row: TemplateRow, caller: Caller) -> Template:
+    """Return a template with its readme as HTML: in a thread, as a hostile one takes seconds to read (measured: 4)."""
+    return template_answer(row, caller, await asyncio.to_thread(safe_html, row.readme))
+
+
 @router.get("", operation_id="listTemplates")
 async def list_templates(caller: Reader, asked: AskedPage) -> TemplatePage:
     """Return what one may start from: those that come with Neuropod first, then public ones and one's own."""
@@ -77,7 +83,7 @@ async def show_template(template: str, caller: Reader) -> Template:
     """Return a template."""
     async with caller.reading() as session:
         row = await service.show_template(session, template, actor=caller.actor)
-    return template_answer(row, caller)
+    return await _whole_answer(row, caller)
 
 
 @router.post("", status_code=201, operation_id="createTemplate")
@@ -89,7 +95,7 @@ async def write_template(body: TemplateCreate, caller: Writer, response: Respons
             session, _change(body), settings=parts.settings, actor=caller.actor, now=parts.clock.now()
         )
     response.headers["Location"] = f"/api/v1/templates/{row.id}"
-    return template_answer(row, caller)
+    return await _whole_answer(row, caller)
 
 
 @router.patch("/{template}", operation_id="editTemplate")
@@ -100,7 +106,7 @@ async def change_template(template: str, body: TemplateEdit, caller: Writer) -> 
         row = await edit_template(
             session, template, _change(body), settings=parts.settings, actor=caller.actor, now=parts.clock.now()
         )
-    return template_answer(row, caller)
+    return await _whole_answer(row, caller)
 
 
 @router.post("/{template}/duplicate", status_code=201, operation_id="duplicateTemplate")
@@ -112,7 +118,7 @@ async def copy_template(template: str, body: TemplateCopy, caller: Writer, respo
             session, template, body.name, settings=parts.settings, actor=caller.actor, now=parts.clock.now()
         )
     response.headers["Location"] = f"/api/v1/templates/{row.id}"
-    return template_answer(row, caller)
+    return await _whole_answer(row, caller)
 
 
 @router.delete("/{template}", status_code=204, operation_id="deleteTemplate")
