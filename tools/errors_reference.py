@@ -92,6 +92,7 @@ FIELD_CODES = {
     "missing": "is needed",
     "name": "is no name: 1 to 100 printable characters",
     "no_runtime": "no runtime here can run this",
+    "not_empty": "must be empty here",
     "not_one_of": "is none of the values that are known",
     "not_a_client": "pods are made for clients; administrators make their own",
     "null_byte": "holds a null byte",
@@ -111,6 +112,7 @@ FIELD_CODES = {
     "too_short": "is too short",
     "twice": "is named twice",
     "type": "is not of the right type or form",
+    "unused": "is named where nothing uses it",
     "unknown": "is not a field of this request, or names nothing that exists",
     "wrong": "is not the present one",
 }
