@@ -12,7 +12,8 @@ import pytest
 
 from neuropod.runtimes.local import disks, images
 from neuropod.runtimes.local.disks import DiskFullError, DiskPlan
-from neuropod.runtimes.local.tools import Tools, find_tools
+from neuropod.runtimes.local.tools import Tools
+from support.programs import machine_tools
 
 MIB = 1 << 20
 ROOT = os.geteuid() == 0
@@ -20,7 +21,7 @@ UID = 61_000
 
 
 def plan_at(data_dir: Path, **facts: object) -> DiskPlan:
-    facts = {"images": ROOT, "reserve_bytes": 0, "tools": find_tools(data_dir / "no-cache")} | facts
+    facts = {"images": ROOT, "reserve_bytes": 0, "tools": machine_tools()} | facts
     return DiskPlan(data_dir=str(data_dir), **facts)  # type: ignore[arg-type]
 
 

@@ -1,11 +1,12 @@
 """Building, keeping and sharing recipe environments; the pod's venv over them."""
 
+import ensurepip
 import fcntl
 import os
 import signal
 import stat
 import subprocess
-import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -440,7 +441,9 @@ def _this_machines_pip() -> bytes:
     import zipfile  # noqa: PLC0415
 
     version = locked_list(())[0].partition("==")[2]
-    bundled = next(Path(sys.base_prefix).glob("lib/python3*/ensurepip/_bundled/pip-*.whl"))
+    # Where ensurepip takes it from: a distribution such as Debian keeps its wheels in a folder of their own.
+    folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+    bundled = next(Path(folder).glob("pip-*.whl"))
     files = {}
     with zipfile.ZipFile(io.BytesIO(bundled.read_bytes())) as archive:
         for name in archive.namelist():

@@ -12,9 +12,10 @@ from neuropod.runtimes.contract import RuntimeUnavailableError
 from neuropod.runtimes.local import cgroups, machine
 from neuropod.runtimes.local.cgroups import CgroupLayout
 from neuropod.runtimes.local.machine import Machine, probe, report_of
-from neuropod.runtimes.local.tools import Tools, find_tools
+from neuropod.runtimes.local.tools import Tools
 from neuropod.settings import LocalSettings
 from runtimes.local import lab
+from support.programs import machine_tools
 
 NAMES = ["files", "processes", "ports", "egress", "memory", "cpu", "pids", "disk"]
 ROOT = os.geteuid() == 0
@@ -37,7 +38,7 @@ def held(found: Machine) -> set[str]:
 
 @pytest.mark.root
 def test_as_root_all_eight_hold(tmp_path: Path, installation: str):
-    found = probe(LocalSettings(), find_tools(tmp_path), installation=installation, data_dir=tmp_path)
+    found = probe(LocalSettings(), machine_tools(), installation=installation, data_dir=tmp_path)
 
     assert found.mode == "root"
     assert found.loop_mounts
@@ -48,7 +49,7 @@ def test_as_root_all_eight_hold(tmp_path: Path, installation: str):
 
 @pytest.mark.root
 def test_trying_leaves_nothing_behind(tmp_path: Path, installation: str):
-    found = probe(LocalSettings(), find_tools(tmp_path), installation=installation, data_dir=tmp_path)
+    found = probe(LocalSettings(), machine_tools(), installation=installation, data_dir=tmp_path)
 
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
     assert [path.name for path in (tmp_path / "disks").iterdir() if path.name != ".blank"] == []
@@ -57,7 +58,7 @@ def test_trying_leaves_nothing_behind(tmp_path: Path, installation: str):
 
 @pytest.mark.user
 def test_as_a_user_strangers_are_kept_apart_and_what_is_not_limited_is_said(tmp_path: Path):
-    found = probe(LocalSettings(), find_tools(tmp_path), installation="test-user", data_dir=tmp_path)
+    found = probe(LocalSettings(), machine_tools(), installation="test-user", data_dir=tmp_path)
 
     assert (found.mode, found.tun) == ("user", True)
     limited = set(found.cgroups.roots) & {"memory", "cpu", "pids"}
@@ -72,7 +73,7 @@ def test_a_mode_that_is_named_and_cannot_be_had_fails_with_the_reason(tmp_path: 
     other = LocalSettings(mode="user" if ROOT else "root")
 
     with pytest.raises(RuntimeUnavailableError, match=f"mode {other.mode} here: This server"):
-        probe(other, find_tools(tmp_path), installation="test-x", data_dir=tmp_path)
+        probe(other, machine_tools(), installation="test-x", data_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,7 +81,7 @@ def test_a_mode_that_is_named_and_cannot_be_had_fails_with_the_reason(tmp_path: 
 @pytest.mark.user
 @pytest.mark.parametrize("lacking", ["bwrap", "nft"])
 def test_a_machine_that_lacks_a_program_isolates_nothing_and_says_which(tmp_path: Path, lacking: str):
-    some = find_tools(tmp_path).as_json() | {lacking: []}
+    some = machine_tools().as_json() | {lacking: []}
 
     found = probe(LocalSettings(), Tools.from_json(some), installation="test-x", data_dir=tmp_path)
 
@@ -100,7 +101,7 @@ def test_a_machine_that_refuses_namespaces_isolates_nothing_and_passes_on_what_i
     refusing = tmp_path / "bwrap"
     refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     refusing.chmod(0o755)
-    some = find_tools(tmp_path).as_json() | {"bwrap": [str(refusing)]}
+    some = machine_tools().as_json() | {"bwrap": [str(refusing)]}
 
     found = probe(LocalSettings(), Tools.from_json(some), installation="test-x", data_dir=tmp_path)
 
@@ -110,7 +111,7 @@ def test_a_machine_that_refuses_namespaces_isolates_nothing_and_passes_on_what_i
 
 @pytest.mark.root
 def test_where_images_cannot_be_mounted_disks_are_said_to_be_measured(tmp_path: Path, installation: str):
-    some = find_tools(tmp_path).as_json() | {"mkfs_ext4": ["/bin/false"]}
+    some = machine_tools().as_json() | {"mkfs_ext4": ["/bin/false"]}
 
     found = probe(LocalSettings(), Tools.from_json(some), installation=installation, data_dir=tmp_path)
 
@@ -120,7 +121,7 @@ def test_where_images_cannot_be_mounted_disks_are_said_to_be_measured(tmp_path: 
 
 
 async def beside_a_strict_firewall(work: Path) -> None:
-    tools = find_tools(work)
+    tools = machine_tools()
     rules = "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }"
     subprocess.run([*tools.nft, "-f", "-"], input=rules, text=True, check=True)
 

@@ -7,8 +7,9 @@ import pytest
 
 from neuropod.runtimes.local import filters, rootnet, slots
 from neuropod.runtimes.local.netplan import NetworkPlan
-from neuropod.runtimes.local.tools import Tools, find_tools
+from neuropod.runtimes.local.tools import Tools
 from runtimes.local import world
+from support.programs import machine_tools
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_plan_survives_the_way_through_json():
 @pytest.mark.root
 @pytest.mark.parametrize("guard", [True, False])
 def test_the_kernel_understands_the_rules(tmp_path: Path, guard: bool):
-    nft = find_tools(tmp_path).nft
+    nft = machine_tools().nft
     allowed = ("10.1.0.0/16", "10.1.2.0/24", "fd00::/8", "192.168.1.5")
 
     for rules in (

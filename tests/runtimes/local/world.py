@@ -28,7 +28,7 @@ from neuropod.runtimes.local import dns, linux, network, slots, usernet
 from neuropod.runtimes.local.loop import Loop
 from neuropod.runtimes.local.netlink import Netlink
 from neuropod.runtimes.local.state import ProcessId
-from neuropod.runtimes.local.tools import find_tools
+from support.programs import machine_tools
 
 SERVERS = ("198.51.100.7", "10.77.0.9", "169.254.169.254")
 RESOLVER = "198.51.100.53"
@@ -254,7 +254,7 @@ def _around() -> dict[str, str]:
 def _plan(
     mode: Any, work: Path, *, installation: str = "inst_world", allow: tuple[str, ...] = ()
 ) -> network.NetworkPlan:
-    tools = find_tools(work / "no-cache")
+    tools = machine_tools()
     return network.install(
         mode=mode, installation=installation, run_dir=work / "run", tools=tools, egress_allow=allow, tun=mode == "user"
     )
@@ -524,7 +524,7 @@ def as_user(work: Path) -> dict[str, Any]:
 def without_tun(work: Path) -> dict[str, Any]:
     """Without a way out there is still a network of its own, and names fail at once."""
     build(work)
-    tools = find_tools(work / "no-cache")
+    tools = machine_tools()
     plan = network.install(mode="user", installation="inst_world", run_dir=work / "run", tools=tools, tun=False)
     pod = network.open_network(plan)
     begun = time.monotonic()
