@@ -38,11 +38,14 @@ class Answer(BaseModel):
 class Page(Answer, Generic[T]):
     """A part of a list."""
 
-    items: list[T]
-    """The part, in the list's order."""
+    # Docstrings of fields are looked up in the source, and for `Page[…]` along the whole stack of imports: that was a
+    # second of every start (measured). So what these two mean stands in the fields.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
-    next_cursor: str | None = None
-    """Continues after the last item when sent as `cursor`; null at the end."""
+    items: list[T] = Field(description="The part, in the list's order.")
+    next_cursor: str | None = Field(
+        default=None, description="Continues after the last item when sent as `cursor`; null at the end."
+    )
 
 
 class Price(Answer):
