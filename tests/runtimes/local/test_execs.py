@@ -49,9 +49,9 @@ async def test_a_program_in_a_terminal_hears_of_its_new_size_and_of_interrupts(r
     await until(runtime, pod.id, Phase.READY)
     program = textwrap.dedent("""
         import os, signal, time
-        signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))
-        print(os.ttyname(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
-        try:
+        try:  # around all of it: who reads is quicker than the print that told it something
+            signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))
+            print(os.ttyname(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
             time.sleep(600)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
