@@ -134,6 +134,9 @@ class LimitSettings(Group):
     volumes_per_user: Annotated[int, Field(gt=0)] = 20
     """Volumes that one person may have at a time. Default 20."""
 
+    secrets_per_user: Annotated[int, Field(gt=0)] = 100
+    """Secrets that one person may keep. Default 100."""
+
     ports_per_pod: Annotated[int, Field(gt=0, le=50)] = 20
     """Ports that a pod may expose. Default 20."""
 

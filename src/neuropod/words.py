@@ -48,6 +48,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # ended because it took more memory than it has
     DISK_FULL = "disk_full"  # ended because it took more disk than it has
     REJECTED = "rejected"  # the runtime cannot run this workload at all
+    SECRET_MISSING = "secret_missing"  # a secret that it names is not there, so it was not started
     PREPARE_FAILED = "prepare_failed"  # what it runs on could not be built or fetched
     GPU_LOST = "gpu_lost"  # the machine does not have its GPU any more, or it is broken
     LOST = "lost"  # it ran, and the runtime knows nothing of it any more

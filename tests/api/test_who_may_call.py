@@ -83,6 +83,9 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/volumes/{volume}": (401, 404, 200, 200, 200),
     "PATCH /api/v1/volumes/{volume}": (401, 404, 200, 200, 200),
     "DELETE /api/v1/volumes/{volume}": (401, 404, 204, 204, 204),
+    "GET /api/v1/secrets": (401, 200, 200, 200, 200),
+    "PUT /api/v1/secrets/{secret}": (401, 200, 200, 200, 200),  # names are one's own: each sets theirs
+    "DELETE /api/v1/secrets/{secret}": (401, 404, 204, 404, 204),
     "GET /api/v1/system/epoch": (401, 403, 403, 200, 403),
     "POST /api/v1/system/epoch/confirm": (401, 403, 403, 200, 403),
     "GET /api/v1/events": (401, 200, 200, 200, 200),
@@ -131,6 +134,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/pods/{pod}/ports": {"json": {"port": 5000}},
     "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},
     "PATCH /api/v1/volumes/{volume}": {"json": {"size_gb": 30}},
+    "PUT /api/v1/secrets/{secret}": {"json": {"value": "hunter2"}},
     "POST /sign-in": {"data": {"email": "owner@example.org", "password": "wrong"}},
     "POST /sign-in/link": {"data": {"token": "wrong"}},
     "POST /password": {"data": {"new_password": "a better password"}},
@@ -204,6 +208,9 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         elif "{volume}" in path:
             answer = await owner.post("/api/v1/volumes", json={"name": f"data{number}", "size_gb": 20})
             things.append({"volume": answer.json()["id"]})
+        elif "{secret}" in path:
+            await owner.put(f"/api/v1/secrets/TOKEN_{number}", json={"value": "hunter2"})
+            things.append({"secret": f"TOKEN_{number}"})
         elif "/users/{user}" in path or "{session_id}" in path:
             things.append(await _somebody(sqlite_world, number, own="/me/" in path))
         else:

@@ -16,6 +16,7 @@ from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.attachments.service import Volumes
 from neuropod.pods.people import Owners
+from neuropod.pods.secrets.service import UserSecrets
 from neuropod.pods.service import Pods
 from neuropod.pods.usage.series import Meter
 from neuropod.runtimes.contract import Runtime
@@ -52,6 +53,11 @@ class ApiParts:
     def volumes(self) -> Volumes:
         """The use-cases of volumes."""
         return Volumes(self.settings, self.clock, self.runtimes)
+
+    @property
+    def secrets(self) -> UserSecrets:
+        """The use-cases of secrets."""
+        return UserSecrets(self.settings, self.box, self.clock)
 
     @property
     def owners(self) -> Owners:

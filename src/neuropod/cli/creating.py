@@ -8,7 +8,7 @@ import click
 from neuropod.cli.commands import UserCall, UserCommand
 from neuropod.cli.connecting import pods_of
 from neuropod.cli.showing import show_pod
-from neuropod.cli.typed import command_of, env_of, limit_of, port_of, volume_of
+from neuropod.cli.typed import command_of, env_of, limit_of, port_of, secret_env_of, volume_of
 from neuropod.cli.waiting import Goal, Waiting
 from neuropod.kit.terminal.commands import choice_of
 from neuropod.wire.pods import Pod, PodCreate, PodEdit
@@ -48,6 +48,8 @@ def _size_options(command: F) -> F:
         click.option("--no-volume", is_flag=True, help="Attach none."),
         click.option("--env", "-e", multiple=True, metavar="KEY=VALUE",
                      help="A variable; KEY alone takes the value from here. Repeatable."),
+        click.option("--secret-env", multiple=True, metavar="VARIABLE=SECRET",
+                     help="A variable that holds a secret of the owner's; see `neuropod secret ls`. Repeatable."),
         click.option("--command", metavar="WORDS", help="What to run instead, split into words as a shell would."),
         click.option("--jupyter", type=choice_of(JupyterMode), help="Where Jupyter's token comes from."),
         click.option("--stop-after", metavar="SPAN",
@@ -91,6 +93,7 @@ def asked_of(name: str, given: Mapping[str, Any], environ: Mapping[str, str]) ->
         "neuropod pod create lab --template jupyterlab --wait",
         "neuropod pod create site -t python-web --port 8000:site:public --disk 5",
         "neuropod pod create big -t jupyterlab-scientific --gpu-type rtx-4090 --volume data:100 -e TOKEN",
+        "neuropod pod create lab -t jupyterlab --secret-env HF_TOKEN=HF_TOKEN",
         "neuropod pod create lab -t jupyterlab --for ada@example.org",
         "neuropod pod create lab -t jupyterlab --stop-after 8h --idle-stop-after 30m",
         "neuropod pod create job --image ubuntu:24.04 --command 'sleep 3600' --no-volume",
@@ -121,8 +124,8 @@ def _values(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
         values["volume"] = None
     elif given["volume"] is not None:
         values["volume"] = volume_of(given["volume"])
-    if given["env"]:
-        values["env"] = env_of(given["env"], environ)
+    if given["env"] or given["secret_env"]:
+        values["env"] = {**env_of(given["env"], environ), **secret_env_of(given["secret_env"])}
     if given["command"] is not None:
         values["command"] = command_of(given["command"])
     for name in ("stop_after", "idle_stop_after"):
@@ -152,8 +155,8 @@ def _values(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
 def edit(call: UserCall, /, name: str, **given: Any) -> None:
     """Change a pod.
 
-    All changes but limits of time need a new run, so a pod that runs is changed only with --restart. --env replaces all
-    variables.
+    All changes but limits of time need a new run, so a pod that runs is changed only with --restart. --env and
+    --secret-env replace all variables.
     """
     values = _values(given, call.environ)
     if given["no_command"]:

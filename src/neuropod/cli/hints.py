@@ -40,12 +40,14 @@ _MISSING = {
     "such session": "see which there are: neuropod session ls",
     "such template": "see which there are: neuropod template ls",
     "such port": "see which there are: neuropod port ls POD",
+    "such secret": "see your secrets: neuropod secret ls",
     "such volume": "see your volumes: neuropod volume ls",
     "no key": "see which there are: neuropod key ls",
 }
 _OF_CODES = {
     "gpu_type_in_use": "withdraw it instead: neuropod gpu-type edit NAME --withdrawn",
     "name_taken": "choose another name, or look at what has it: neuropod pod ls",
+    "secret_in_use": "delete it all the same: neuropod secret rm NAME --force",
     "volume_attached": "see them: neuropod pod ls; delete them, or: neuropod pod edit POD --volume OTHER --restart",
     "disk_full": "an administrator has to free some of the machine's disk",
     "restart_required": "say --restart to stop it and start it changed; what is on its container disk is lost",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import click
 from pydantic import SecretStr
 
-from neuropod.wire.pods import PortCreate, VolumeAsk
+from neuropod.wire.pods import PortCreate, SecretRef, VolumeAsk
 from neuropod.words import Access
 
 
@@ -54,6 +54,17 @@ def env_of(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Secret
             value = environ[key]
         env[key] = SecretStr(value)
     return env
+
+
+def secret_env_of(words: Iterable[str]) -> dict[str, SecretRef]:
+    """Read `VARIABLE=SECRET`s; a `SECRET` alone is given in the variable of its name."""
+    named = {}
+    for word in words:
+        variable, equals, secret = word.partition("=")
+        if not variable or (equals and not secret):
+            raise click.BadParameter(f"{word!r} is not VARIABLE=SECRET, as in TOKEN=HF_TOKEN")
+        named[variable] = SecretRef(secret=secret or variable)
+    return named
 
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}

@@ -19,6 +19,7 @@ from neuropod.pods import rules
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
 from neuropod.pods.limits.bounds import AskedLimits, TimeLimits, limits_at_launch, limits_of
 from neuropod.pods.records import PodRow
+from neuropod.pods.secrets.resolving import wrong_secrets
 from neuropod.pods.workload import recipe_of
 from neuropod.runtimes.contract import Capability, Runtime
 from neuropod.settings import Settings
@@ -44,6 +45,7 @@ class Draft:
     disk_price: Micros  # of a GB and hour, as it is now
     volume: Attachment | None
     env: Mapping[str, Secret]
+    env_secrets: Mapping[str, str]
     jupyter: JupyterMode
     ports: Sequence[TemplatePort]
     runtime_id: RuntimeId
@@ -73,7 +75,8 @@ async def draft_launch(
     wrong += wrong_template
     jupyter = request.jupyter or snapshot.jupyter
     disk_gb = snapshot.container_disk_gb if request.container_disk_gb is None else request.container_disk_gb
-    wrong += _wrong_numbers(request.command, request.gpu_count, disk_gb, request.env)
+    wrong += _wrong_numbers(request.command, request.gpu_count, disk_gb)
+    wrong += await _wrong_env(session, request.env, request.env_secrets, owner)
     gpu_type, wrong_type = await _gpu_type(session, request.gpu_type or snapshot.gpu_type, request.gpu_count)
     wrong += wrong_type
     limit = world.settings.limits.ports_per_pod
@@ -104,6 +107,7 @@ async def draft_launch(
         disk_price=world.settings.prices.disk_micros_per_gb_hour,
         volume=volume,
         env=request.env,
+        env_secrets=request.env_secrets,
         jupyter=jupyter,
         ports=rules.ports_with_defaults(request.ports, snapshot.ports, jupyter),
         runtime_id=runtime.id,
@@ -121,7 +125,9 @@ async def draft_edit(
     gpu_count = pod.gpu_count if request.gpu_count is UNSET else request.gpu_count
     disk_gb = pod.container_disk_gb if request.container_disk_gb is UNSET else request.container_disk_gb
     env: Mapping[str, Secret] = {} if request.env is UNSET else request.env
-    wrong = _wrong_numbers(command, gpu_count, disk_gb, env)
+    env_secrets = {} if request.env is UNSET else request.env_secrets
+    wrong = _wrong_numbers(command, gpu_count, disk_gb)
+    wrong += await _wrong_env(session, env, env_secrets, owner)
     limits, wrong_limits = _limits(
         request, TimeLimits(pod.stop_after_seconds, pod.idle_stop_after_seconds), world, actor
     )
@@ -158,6 +164,7 @@ async def draft_edit(
         disk_price=world.settings.prices.disk_micros_per_gb_hour,
         volume=volume,
         env=env,
+        env_secrets=env_secrets,
         jupyter=JupyterMode(pod.jupyter) if request.jupyter is UNSET else request.jupyter,
         ports=(),
         runtime_id=RuntimeId(pod.runtime_id),
@@ -199,14 +206,20 @@ async def _template(
     return None, plain, list(rules.wrong_image(image))
 
 
-def _wrong_numbers(
-    command: Sequence[str] | None, gpu_count: int, container_disk_gb: int, env: Mapping[str, Secret]
+async def _wrong_env(
+    session: ReadSession, env: Mapping[str, Secret], env_secrets: Mapping[str, str], owner: UserRow
 ) -> list[FieldError]:
+    wrong = list(rules.wrong_env(env, env_secrets))
+    named = {error.field for error in wrong}
+    missing = await wrong_secrets(session, UserId(owner.id), env_secrets)
+    return wrong + [error for error in missing if error.field not in named]
+
+
+def _wrong_numbers(command: Sequence[str] | None, gpu_count: int, container_disk_gb: int) -> list[FieldError]:
     return [
         *rules.wrong_command(command),
         *rules.wrong_range("gpu_count", gpu_count, rules.GPU_COUNT),
         *rules.wrong_range("container_disk_gb", container_disk_gb, rules.CONTAINER_DISK_GB, " GB"),
-        *rules.wrong_env(env),
     ]
 
 

@@ -51,6 +51,7 @@ class LaunchRequest:
     volume: VolumeRequest | NotSent | None = UNSET
     ports: tuple[PortRequest, ...] | None = None
     env: Mapping[str, Secret] = field(default_factory=dict)
+    env_secrets: Mapping[str, str] = field(default_factory=dict)  # variable → name of a secret of the owner's
     jupyter: JupyterMode | None = None
     stop_after_seconds: int | NotSent | None = UNSET  # None: never
     idle_stop_after_seconds: int | NotSent | None = UNSET
@@ -67,6 +68,7 @@ class EditRequest:
     container_disk_gb: int | NotSent = UNSET
     volume: VolumeRequest | NotSent | None = UNSET
     env: Mapping[str, Secret] | NotSent = UNSET
+    env_secrets: Mapping[str, str] = field(default_factory=dict)  # read with `env`, which replaces all
     jupyter: JupyterMode | NotSent = UNSET
     stop_after_seconds: int | NotSent | None = UNSET
     idle_stop_after_seconds: int | NotSent | None = UNSET

@@ -47,7 +47,14 @@ MAX_CRASH_WAIT_SECONDS = 300.0
 
 CRASHES = frozenset({Reason.CRASHED, Reason.OUT_OF_MEMORY})
 FINAL = frozenset(
-    {Reason.EXITED, Reason.REJECTED, Reason.PREPARE_FAILED, Reason.DISK_FULL, Reason.START_TIMEOUT}
+    {
+        Reason.EXITED,
+        Reason.REJECTED,
+        Reason.SECRET_MISSING,
+        Reason.PREPARE_FAILED,
+        Reason.DISK_FULL,
+        Reason.START_TIMEOUT,
+    }
 )  # an end that a restart would only repeat
 _AT_ONCE = frozenset({Reason.SERVER_DOWN, Reason.REVISION})
 _STOPS = frozenset(

@@ -79,6 +79,7 @@ class PodRow(LeasedRecord):
     image: Mapped[str | None]
     command: Mapped[list[Any] | None]
     env_sealed: Mapped[bytes | None]  # a JSON object, sealed for `pods/<id>/env`
+    env_secrets: Mapped[dict[str, Any] | None] = mapped_column(default=None)  # variable → name of the owner's secret
     gpu_type: Mapped[str]
     gpu_count: Mapped[int]
     cpu_cores: Mapped[int]  # of the type times `gpu_count`, as accepted at launch or start, like the two below

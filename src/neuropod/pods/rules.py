@@ -75,21 +75,34 @@ def reserved_env(name: str) -> bool:
     return name.upper() in RESERVED_ENV or name.upper().startswith(RESERVED_ENV_PREFIXES)
 
 
-def wrong_env(env: Mapping[str, Secret]) -> Sequence[FieldError]:
-    """Check names, values and size of the environment. No value is repeated in an error."""
+def wrong_variable(name: str, field: str) -> Sequence[FieldError]:
+    """Check a variable's name; secrets are named by the same rule."""
+    if len(name) > MAX_ENV_NAME or not _ENV_NAME.fullmatch(name):
+        rule = f"a variable's name is letters, digits and _, not a digit first, at most {MAX_ENV_NAME} characters"
+        return (FieldError(field, "pattern", rule),)
+    if reserved_env(name):
+        rule = "NVIDIA_*, NEUROPOD_*, CUDA_VISIBLE_DEVICES and JUPYTER_TOKEN are set by Neuropod"
+        return (FieldError(field, "reserved", rule),)
+    return ()
+
+
+def wrong_value(value: Secret, field: str) -> Sequence[FieldError]:
+    """Check a variable's value. It is not repeated in the error."""
+    if "\0" in value.reveal():
+        return (FieldError(field, "null_byte", "a value cannot hold a null byte"),)
+    return ()
+
+
+def wrong_env(env: Mapping[str, Secret], env_secrets: Mapping[str, str] | None = None) -> Sequence[FieldError]:
+    """Check names, values and size of the environment; whether its secrets are there is asked elsewhere."""
+    env_secrets = env_secrets or {}
     wrong: list[FieldError] = []
+    for name in (*env, *env_secrets):
+        wrong += wrong_variable(name, f"env.{name[:MAX_ENV_NAME]}")
     for name, value in env.items():
-        field = f"env.{name[:MAX_ENV_NAME]}"
-        if len(name) > MAX_ENV_NAME or not _ENV_NAME.fullmatch(name):
-            rule = f"a variable's name is letters, digits and _, not a digit first, at most {MAX_ENV_NAME} characters"
-            wrong.append(FieldError(field, "pattern", rule))
-        elif reserved_env(name):
-            rule = "NVIDIA_*, NEUROPOD_*, CUDA_VISIBLE_DEVICES and JUPYTER_TOKEN are set by Neuropod"
-            wrong.append(FieldError(field, "reserved", rule))
-        if "\0" in value.reveal():
-            wrong.append(FieldError(field, "null_byte", "a value cannot hold a null byte"))
+        wrong += wrong_value(value, f"env.{name[:MAX_ENV_NAME]}")
     size = sum(len(name.encode()) + len(value.reveal().encode(errors="replace")) + 2 for name, value in env.items())
-    if len(env) > MAX_ENV or size > MAX_ENV_BYTES:
+    if len(env) + len(env_secrets) > MAX_ENV or size > MAX_ENV_BYTES:
         rule = f"at most {MAX_ENV} variables and {MAX_ENV_BYTES // 1024} KiB in all"
         wrong.append(FieldError("env", "too_large", rule))
     return wrong

@@ -37,12 +37,13 @@ from neuropod.pods.presence import Presence
 from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
 from neuropod.pods.sealing import Sealing
+from neuropod.pods.secrets.resolving import resolve
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.status import WHY_STOPPED
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
-from neuropod.pods.workload import Attached, Secrets, workload_of
-from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId
+from neuropod.pods.workload import Attached, Lacking, Secrets, workload_of
+from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId, WorkloadRejectedError
 from neuropod.settings import Settings
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.volumes.records import VolumeRow
@@ -64,6 +65,7 @@ class Pods:
         installation_id: InstallationId,
     ) -> None:
         self._settings = settings
+        self._box = box
         self._sealing = Sealing(box)
         self._clock = clock
         self._runtimes = runtimes
@@ -356,30 +358,48 @@ class Pods:
         return WorkloadId(self._installation_id, pod_id, incarnation)
 
     async def workload(self, session: ReadSession, pod_id: PodId, incarnation: int) -> Workload:
-        """Return what the runtime is asked to run for an incarnation, secrets included. Raises NotFoundError."""
+        """Return what the runtime is asked to run for an incarnation, secrets included.
+
+        Raises NotFoundError, WorkloadRejectedError (`secret_missing`).
+        """
         run = (pod_id, incarnation)
-        workloads = await self.workloads(session, [run])
-        if run not in workloads:
+        workload = (await self.workloads(session, [run])).get(run)
+        if workload is None:
             raise NotFoundError(f"no such pod: {pod_id}")
-        return workloads[run]
+        if isinstance(workload, Lacking):
+            raise WorkloadRejectedError(workload.message, reason=Reason.SECRET_MISSING)
+        return workload
 
     async def workloads(
         self, session: ReadSession, runs: Sequence[tuple[PodId, int]]
-    ) -> dict[tuple[PodId, int], Workload]:
-        """Return what the runtime is asked to run for incarnations (pod and number), in two queries for any number."""
+    ) -> dict[tuple[PodId, int], Workload | Lacking]:
+        """Return what the runtime is asked to run for incarnations (pod and number), in three queries at most."""
         found = await store.pods_to_run(session, {pod_id for pod_id, _ in runs})
         with_gpus = [run for run in runs if run[0] in found and found[run[0]].pod.gpus]
         devices = await store.devices_of(session, with_gpus)
-        return {run: self._workload(found[run[0]], devices.get(run, ()), run[1]) for run in runs if run[0] in found}
+        given = await resolve(session, self._box, [one.pod for one in found.values()])
+        workloads: dict[tuple[PodId, int], Workload | Lacking] = {}
+        for run in runs:
+            if run[0] not in found:
+                continue
+            named = given.get(run[0], {})
+            workloads[run] = (
+                named
+                if isinstance(named, Lacking)
+                else self._workload(found[run[0]], devices.get(run, ()), run[1], named)
+            )
+        return workloads
 
-    def _workload(self, found: store.PodToRun, devices: Sequence[str], incarnation: int) -> Workload:
+    def _workload(
+        self, found: store.PodToRun, devices: Sequence[str], incarnation: int, named: Mapping[str, Secret]
+    ) -> Workload:
         row = found.pod
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         return workload_of(
             self.workload_id(PodId(row.id), incarnation),
             row,
             Attached(found.owner_hash, found.volume, found.ports, devices),
-            Secrets(self._sealing.open_env(row), self._sealing.platform_token(row)),
+            Secrets({**self._sealing.open_env(row), **named}, self._sealing.platform_token(row)),
             runs_recipes=runtime is not None and Capability.RECIPES in runtime.capabilities,
             stop_grace_seconds=self.policy.stop_grace_seconds,
         )

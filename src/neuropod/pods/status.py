@@ -215,6 +215,9 @@ def _ended_because(facts: PodFacts, last: IncarnationFacts) -> str:
             )
         case Reason.PREPARE_FAILED:
             return f"What it runs on could not be prepared{f': {told}' if told else ''}. Start it to try again."
+        case Reason.SECRET_MISSING:
+            what = told or "a secret that it names is not there"
+            return f"It was not started: {what}. Set it, or change the pod's variables, then start it."
         case Reason.REJECTED:
             return f"It cannot run as it is{f': {told}' if told else ''}. Change it, then start it."
         case _:

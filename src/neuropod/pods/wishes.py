@@ -79,6 +79,7 @@ def new_row(
         image=draft.image,
         command=_command(draft),
         env_sealed=sealing.seal_env(pod_id, draft.env),
+        env_secrets=dict(draft.env_secrets),
         container_disk_gb=draft.container_disk_gb,
         volume_id=None,
         jupyter=draft.jupyter,
@@ -99,7 +100,7 @@ def changed_fields(row: PodRow, request: EditRequest, draft: Draft, env: Mapping
         "gpu_count": draft.gpu_count != row.gpu_count,
         "container_disk_gb": draft.container_disk_gb != row.container_disk_gb,
         "volume": request.volume is not UNSET and _other_volume(row, draft),
-        "env": request.env is not UNSET and draft.env != env,
+        "env": request.env is not UNSET and (draft.env != env or dict(draft.env_secrets) != (row.env_secrets or {})),
         "jupyter": draft.jupyter != row.jupyter,
     }
     return [field for field, differs in changed.items() if differs]
@@ -133,6 +134,7 @@ def apply_edit(row: PodRow, request: EditRequest, draft: Draft, sealing: Sealing
         _accept_disk(row, draft.disk_price)
     if request.env is not UNSET:
         row.env_sealed = sealing.seal_env(row.id, draft.env)
+        row.env_secrets = dict(draft.env_secrets)
     if request.volume is not UNSET:
         row.volume_id = None if volume is None else volume.id
     if draft.jupyter != row.jupyter:

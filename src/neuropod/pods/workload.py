@@ -27,6 +27,18 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """Stands for a workload that cannot be made: secrets that the pod names, and its owner does not have."""
+
+    secrets: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """The sentence without its end, for the pod's status."""
+        return f"there is no secret {', '.join(self.secrets)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
     """What hangs on the pod: its owner's hash, its volume, its ports, the GPUs given to the incarnation."""
 

@@ -140,8 +140,8 @@ class Pass:
     async def _ensure(self, claimed: Claimed) -> Seen | None:
         facts = claimed.facts
         number = facts.incarnation.number if facts.incarnation is not None else 0
-        workload = await self._rows.workload(facts.id, number)
         try:
+            workload = await self._rows.workload(facts.id, number)
             await self._verb(self._runtime.ensure(workload))
         except WorkloadRejectedError as error:
             close = rejected(facts, error.reason, str(error), self._now())

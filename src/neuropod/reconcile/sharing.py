@@ -15,7 +15,9 @@ from neuropod.pods.claims import Claimed, Outcome
 from neuropod.pods.opening.store import Opened, open_incarnations
 from neuropod.pods.runs.store import record_passes
 from neuropod.pods.service import Pods
-from neuropod.runtimes.contract import Capacity, Workload
+from neuropod.pods.workload import Lacking
+from neuropod.runtimes.contract import Capacity, Workload, WorkloadRejectedError
+from neuropod.words import Reason
 
 AskT = TypeVar("AskT")
 AnswerT = TypeVar("AnswerT")
@@ -32,7 +34,7 @@ class SharedRows:
             async with database.write() as session:
                 return await open_incarnations(session, claims, asks[-1][1], now=clock.now())
 
-        async def read(runs: Sequence[Run]) -> Sequence[Workload | None]:
+        async def read(runs: Sequence[Run]) -> Sequence[Workload | Lacking | None]:
             async with database.read() as session:
                 workloads = await pods.workloads(session, runs)
             return [workloads.get(run) for run in runs]
@@ -55,10 +57,15 @@ class SharedRows:
         return await shared.ask((claimed, capacity))
 
     async def workload(self, pod_id: PodId, incarnation: int) -> Workload:
-        """Return what the runtime is asked to run for an incarnation, secrets included."""
+        """Return what the runtime is asked to run for an incarnation, secrets included.
+
+        Raises WorkloadRejectedError where a secret is missing: it is not run without it.
+        """
         workload = await self._workloads.ask((pod_id, incarnation))
         if workload is None:
             raise LookupError(f"pod {pod_id} has no row")
+        if isinstance(workload, Lacking):
+            raise WorkloadRejectedError(workload.message, reason=Reason.SECRET_MISSING)
         return workload
 
     async def record(self, outcome: Outcome) -> Claimed | None:

@@ -1,9 +1,10 @@
 """Pods and their ports."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from neuropod.wire.shapes import Answer, Page, Price, Request, limits
 from neuropod.words import Access, Activity, JupyterMode, Reason, Status, Want
@@ -38,6 +39,24 @@ class VolumeAsk(Request):
     """Default: the disk's own size, or the template's when it is made now."""
 
 
+class SecretRef(Request):
+    """Names a secret of the owner's, whose value is given at each start."""
+
+    secret: str
+
+
+def _env_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Choose the shape by what was sent, so that an error names the variable and no shape."""
+    if isinstance(value, dict):
+        return SecretRef.model_validate(value)
+    if isinstance(value, str | SecretStr | SecretRef):
+        return handler(value)
+    raise PydanticCustomError("string_type", 'must be a text, or {{"secret": NAME}}')
+
+
+EnvValue = Annotated[SecretStr | SecretRef, WrapValidator(_env_value)]
+
+
 class PodCreate(Request):
     """A pod to launch: from a template, or from any image."""
 
@@ -65,8 +84,9 @@ class PodCreate(Request):
     ports: list[PortCreate] | None = None
     """Absent: the template's."""
 
-    env: dict[str, SecretStr] = Field(default_factory=dict)
-    """Added to the template's. Stored encrypted."""
+    env: dict[str, EnvValue] = Field(default_factory=dict)
+    """Added to the template's. A value, stored encrypted, or `{"secret": "HF_TOKEN"}`: the owner's secret of that
+    name, as it is at each start."""
 
     jupyter: JupyterMode | None = None
     """Absent: as the template says."""
@@ -95,7 +115,7 @@ class PodEdit(Request):
     volume: VolumeAsk | None = None
     """Null detaches."""
 
-    env: dict[str, SecretStr] | None = None
+    env: dict[str, EnvValue] | None = None
     """Replaces all."""
 
     jupyter: JupyterMode | None = None

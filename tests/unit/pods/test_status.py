@@ -152,6 +152,7 @@ def test_out_of_memory_says_how_much_there_was_and_what_to_do():
         (Reason.START_TIMEOUT, "within 10 minutes"),
         (Reason.PREPARE_FAILED, "could not be prepared: no such package"),
         (Reason.REJECTED, "cannot run as it is: no such package"),
+        (Reason.SECRET_MISSING, "was not started: no such package"),
     ],
 )
 def test_other_failures_say_what_to_do(reason: Reason, words: str):

@@ -17,7 +17,7 @@ from neuropod.kit.errors import FieldError, InvalidInputError, NeuropodError
 from neuropod.kit.secrets import Secret
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, PortRequest, VolumeRequest
 from neuropod.pods.views import PodFilters
-from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, PortCreate, VolumeAsk
+from neuropod.wire.pods import Pod, PodCreate, PodEdit, PodPage, PortCreate, SecretRef, VolumeAsk
 from neuropod.words import Status
 
 router = APIRouter(prefix="/pods", tags=["pods"])
@@ -41,7 +41,8 @@ def launch_request(body: PodCreate) -> LaunchRequest:
         container_disk_gb=body.container_disk_gb,
         volume=_volume(body.volume, "volume" in body.model_fields_set),
         ports=None if body.ports is None else tuple(port_request(port) for port in body.ports),
-        env=_secrets(body.env),
+        env=_plain(body.env),
+        env_secrets=_named(body.env),
         jupyter=body.jupyter,
         stop_after_seconds=_sent_or_unset(body, "stop_after_seconds"),
         idle_stop_after_seconds=_sent_or_unset(body, "idle_stop_after_seconds"),
@@ -70,7 +71,8 @@ def edit_request(body: PodEdit) -> EditRequest:
         gpu_count=UNSET if body.gpu_count is None else body.gpu_count,
         container_disk_gb=UNSET if body.container_disk_gb is None else body.container_disk_gb,
         volume=_volume(body.volume, "volume" in sent),
-        env=UNSET if body.env is None else _secrets(body.env),
+        env=UNSET if body.env is None else _plain(body.env),
+        env_secrets=_named(body.env or {}),
         jupyter=UNSET if body.jupyter is None else body.jupyter,
         stop_after_seconds=_sent_or_unset(body, "stop_after_seconds"),
         idle_stop_after_seconds=_sent_or_unset(body, "idle_stop_after_seconds"),
@@ -84,8 +86,12 @@ def _volume(asked: VolumeAsk | None, sent: bool) -> VolumeRequest | NotSent | No
     return None if asked is None else VolumeRequest(name=asked.name, size_gb=asked.size_gb)
 
 
-def _secrets(env: Mapping[str, SecretStr]) -> dict[str, Secret]:
-    return {name: Secret(value.get_secret_value()) for name, value in env.items()}
+def _plain(env: Mapping[str, SecretStr | SecretRef]) -> dict[str, Secret]:
+    return {name: Secret(value.get_secret_value()) for name, value in env.items() if isinstance(value, SecretStr)}
+
+
+def _named(env: Mapping[str, SecretStr | SecretRef]) -> dict[str, str]:
+    return {name: value.secret for name, value in env.items() if isinstance(value, SecretRef)}
 
 
 @router.post("", status_code=201, operation_id="createPod")

@@ -206,6 +206,7 @@ async def forget_pod(session: Session, claimed: Claimed, *, now: datetime) -> bo
         "failures": 0,
         "last_error": None,
         "env_sealed": None,
+        "env_secrets": None,
         "jupyter_token_sealed": None,
         "waiting_reason": None,
         "waiting_since": None,

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 
-revision = "950f2eb1cb02"
+revision = "ac6e376a29e5"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -209,6 +209,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_key_requests_address"), ["address"], unique=False)
 
     op.create_table(
+        "secrets",
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_secrets_owner_id_users")),
+        sa.PrimaryKeyConstraint("owner_id", "name", name=op.f("pk_secrets")),
+    )
+    op.create_table(
         "sessions",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("user_id", sa.String(), nullable=False),
@@ -338,6 +347,7 @@ def upgrade() -> None:
         sa.Column("image", sa.String(), nullable=True),
         sa.Column("command", sa.JSON(), nullable=True),
         sa.Column("env_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("env_secrets", sa.JSON(), nullable=True),
         sa.Column("gpu_type", sa.String(), nullable=False),
         sa.Column("gpu_count", sa.Integer(), nullable=False),
         sa.Column("cpu_cores", sa.Integer(), nullable=False),

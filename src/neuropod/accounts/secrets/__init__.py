@@ -1,0 +1,1 @@
+"""Secrets that a user keeps by name, for pods to be given."""

@@ -1,0 +1,1 @@
+"""Secrets of users as pods name and are given them."""
