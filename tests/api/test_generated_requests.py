@@ -98,8 +98,16 @@ class Asked:
             answer = api.post("/pods", json={"name": "known", "template": "jupyterlab"})
             assert answer.status_code == 201, answer.text
             pod = answer.json()["id"]
+            assert api.put("/secrets/KNOWN", json={"value": "known"}).status_code == 200
             wait_for(lambda: api.get(f"/pods/{pod}").json()["status"] == "running", "the pod to run")
-        self.known |= {"pod": pod, "port": 8888, "user": made["id"], "template": "jupyterlab", "gpu_type": "cpu"}
+        self.known |= {
+            "pod": pod,
+            "secret": "KNOWN",
+            "port": 8888,
+            "user": made["id"],
+            "template": "jupyterlab",
+            "gpu_type": "cpu",
+        }
         match role:
             case "anonymous":
                 return self.signed_out()
