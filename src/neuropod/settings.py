@@ -35,6 +35,11 @@ class LocalSettings(Group):
     """How pods are isolated: `root` (needs uid 0), `user` (unprivileged user namespaces), `none`. Default `auto`, which
     takes the strongest that the machine allows; naming one makes the start fail where it cannot be had."""
 
+    machine_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
+    """What this machine is called in the rows of its pods and volumes. Default: its own id (/etc/machine-id). Name one
+    to run two servers of one installation on one machine, or to go on with a restored backup on another machine, under
+    the id of the old one."""
+
     accept_no_isolation: bool = False
     """Let clients launch pods although this machine cannot keep them apart. Default false: then only administrators
     may (SECURITY 7)."""

@@ -1,71 +1,16 @@
 """Two real servers on one PostgreSQL: both start at once, nothing is done twice, no event is lost, one may be away."""
 
-import json
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
+from support.heard import Heard
 from support.postgres import Postgres
-from support.servers import ADMIN_KEY, Server, wait_for
+from support.servers import Server, wait_for
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("two servers")]
-
-
-class Heard:
-    """A client that follows everybody's events on one server, over its restarts."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.events: list[dict[str, Any]] = []
-        self.resets = 0
-        self.begun = threading.Event()
-        self._last: str | None = None
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-        assert self.begun.wait(20)
-
-    def _follow(self) -> None:
-        while not self._ends.is_set():
-            headers = {"Authorization": f"Bearer {ADMIN_KEY}"} | ({"Last-Event-ID": self._last} if self._last else {})
-            with (
-                suppress(httpx.TransportError),
-                httpx.stream(
-                    "GET", f"{self._server.url}/api/v1/events?everybody=true", headers=headers, timeout=20
-                ) as stream,
-            ):
-                self._read(stream)
-            self._ends.wait(0.1)
-
-    def _read(self, stream: httpx.Response) -> None:
-        block: dict[str, str] = {}
-        for line in stream.iter_lines():
-            if self._ends.is_set():
-                return
-            if line:
-                name, _, value = line.partition(": ")
-                block[name] = value
-                continue
-            self._last = block.get("id", self._last)
-            if "data" in block:
-                name = block.get("event", "message")
-                self.resets += name == "reset"
-                if name == "message":
-                    self.events.append(json.loads(block["data"]))
-                self.begun.set()
-            block = {}
-
-    def kinds(self, pod: str) -> list[str]:
-        return [one["kind"] for one in self.events if one["pod_id"] == pod]
-
-    def end(self) -> None:
-        """Follow no more: the thread ends with its stream, which ends with its server."""
-        self._ends.set()
 
 
 @pytest.fixture
@@ -167,3 +112,45 @@ def test_a_follower_of_a_server_that_restarts_misses_nothing_of_what_the_other_d
     assert heard.resets == 0
     for one in (heard, whole):
         one.end()
+
+
+def test_one_machine_has_one_server_whoever_else_shares_the_database(tmp_path: Path, pair: tuple[Server, Server]):
+    a, _ = pair
+    pod = a.create("lab", template="jupyterlab", volume=None)
+    a.wait_for_status("lab", "running")
+    (tmp_path / "copy").mkdir()
+    copy = Server(tmp_path / "copy" / "data", **_settings(a))
+
+    refused = copy.run("up")
+    a.kill()
+    copy.start()  # once the lease of the dead has ended
+    try:
+        served = {tuple(server["runtimes"]) for server in copy.api.get("/system").json()["servers"]}
+        again = a.run("up")
+    finally:
+        copy.api.close()
+        copy.stop()
+
+    assert refused.returncode == again.returncode != 0
+    assert "NEUROPOD_LOCAL__MACHINE_ID" in refused.stderr
+    assert served == {("fake:a",), ("fake:b",)}
+    a.start()
+    assert a.pod("lab")["id"] == pod["id"]
+
+
+def test_a_server_that_was_killed_is_not_taken_for_another(pair: tuple[Server, Server]):
+    a, b = pair
+    (before,) = [one for one in b.api.get("/system").json()["servers"] if one["runtimes"] == ["fake:a"]]
+
+    a.kill()
+    a.start()
+
+    (after,) = [one for one in b.api.get("/system").json()["servers"] if one["runtimes"] == ["fake:a"]]
+    assert before["id"] == after["id"]
+    assert before["started_at"] < after["started_at"]
+
+
+def _settings(server: Server) -> dict[str, str]:
+    """Return what a server of the same machine and database is started with."""
+    names = ("database_url", "key_file", "fake_runtime", "fake_runtime_name", "reconcile__presence_seconds")
+    return {name: server.env[f"NEUROPOD_{name.upper()}"] for name in names}

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import ReadSession, Session
 from neuropod.db.record import Record
 from neuropod.db.writing import upsert
+
+_ADVISORY_LOCK = 0x6E_70_73_76  # "npsv"
 
 
 class ServerRow(Record):
@@ -21,12 +23,17 @@ class ServerRow(Record):
 
     __tablename__ = "servers"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)  # of its machine's boot and its data directory
     name: Mapped[str]  # its machine's
     version: Mapped[str]
     started_at: Mapped[datetime]
     runtimes: Mapped[list[Any]]  # ids of those that it has opened
     lease_until: Mapped[datetime]
+
+
+async def arrive_alone(session: Session) -> None:
+    """Let servers arrive one after another, each seeing the rows of those before. PostgreSQL only."""
+    await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
 
 
 async def write_server(session: Session, values: dict[str, Any]) -> None:

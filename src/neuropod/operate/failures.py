@@ -11,6 +11,7 @@ from neuropod.gateway.gate import DoorkeeperUnavailableError
 from neuropod.kit.keyfile import KeyFileError
 from neuropod.kit.lockfile import LockedError
 from neuropod.kit.terminal.exits import CommandError, Exit
+from neuropod.reconcile.presence import ServedElsewhereError
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from neuropod.server.installation import WrongKeyFileError
 from neuropod.server.listening import PlainHttpError, SocketPathError
@@ -27,6 +28,8 @@ def clear_failures(settings: Settings) -> Iterator[None]:
         yield
     except _SAY_ALL as error:
         raise CommandError(str(error)) from error
+    except ServedElsewhereError as error:
+        raise CommandError(str(error), exit_code=Exit.CONFLICT) from error
     except LockedError as error:
         raise _locked(error, settings) from error
     except RuntimeUnavailableError as error:

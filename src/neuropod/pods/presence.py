@@ -7,6 +7,8 @@ Made by server; told by reconcile.presence, asked by service for every view: a p
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
+from neuropod.db.engine import ReadSession
+from neuropod.db.servers import all_servers
 from neuropod.ids import RuntimeId
 
 
@@ -23,8 +25,13 @@ class Presence:
         return frozenset(self._own)
 
     def learn(self, others: Iterable[tuple[Iterable[str], datetime]]) -> None:
-        """Take in the other servers: their runtimes, and until when that holds."""
+        """Take in the servers: their runtimes, and until when that holds. Whether this one is among them is all one."""
         self._others = tuple((frozenset(RuntimeId(one) for one in ids), until) for ids, until in others)
+
+    async def refresh(self, session: ReadSession) -> None:
+        """Take in the servers as this session sees them, so that what is shown with an event is no older than it."""
+        if session.get_bind().dialect.name != "sqlite":
+            self.learn((row.runtimes, row.lease_until) for row in await all_servers(session))
 
     def served(self, now: datetime) -> frozenset[RuntimeId]:
         """Return the runtimes that some server serves now."""

@@ -426,6 +426,7 @@ class Pods:
 
     async def views_for_routes(self, session: ReadSession, pod_ids: Sequence[PodId] | None = None) -> list[PodView]:
         """Return all pods that are not closed (or those of the ids that are not): what the gateway's feed follows."""
+        await self.presence.refresh(session)
         rows = await store.pods_not_closed(session, pod_ids)
         return await views_of(session, rows, self._lens(), self._clock.now())
 

@@ -3,7 +3,7 @@
 Called by `server`, which opens them; one that cannot be opened is left out there, and its pods are `unreachable`.
 """
 
-from neuropod.ids import InstallationId
+from neuropod.ids import InstallationId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import Device, Runtime
 from neuropod.runtimes.fake.runtime import FakeRuntime
@@ -26,3 +26,8 @@ def build_runtimes(settings: Settings, installation: InstallationId, clock: Cloc
     if settings.local.enabled:
         return [LocalRuntime(installation, settings.local, settings.limits, settings.data_dir)]
     return []
+
+
+def of_one_machine(runtime_id: RuntimeId) -> bool:
+    """Tell whether the runtime's world is one machine (or process), so that one server alone may serve it."""
+    return runtime_id.startswith(("local:", "fake:"))

@@ -33,11 +33,12 @@ from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
 from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
-from neuropod.reconcile.presence import PresenceLoop
+from neuropod.reconcile.presence import PresenceLoop, server_id
 from neuropod.reconcile.resync import ResyncLoop
 from neuropod.reconcile.volumes import VolumesLoop
 from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import Report
+from neuropod.runtimes.registry import of_one_machine
 from neuropod.server.installation import Installation, assembled, socket_path
 from neuropod.server.listening import Listener, bound, machine_listener, refuse_plain_http, signals
 from neuropod.settings import Addresses, Settings
@@ -61,8 +62,8 @@ async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: 
 
     Return whether workloads run on: they do unless `neuropod down` ended them.
 
-    Raises what `assembled` raises, OSError (the port is taken), PlainHttpError, SocketPathError, and ServerFailedError
-    when a part of it died.
+    Raises what `assembled` raises, OSError (the port is taken), PlainHttpError, SocketPathError, ServedElsewhereError
+    (another server serves this machine), and ServerFailedError when a part of it died.
     """
     refuse_plain_http(settings)
     with bound(settings) as listener:
@@ -103,7 +104,10 @@ async def _serve(
         provider=provider_of(settings, addresses, clock),
     )
     traffic = Traffic(gateway.take_used)
-    driver = _driver(here, failures, traffic)
+    world = _world(here)
+    presence = PresenceLoop(world, here.pods.presence, server_id(settings.data_dir))
+    await presence.arrive([runtime_id for runtime_id in here.runtimes if of_one_machine(runtime_id)])
+    driver = _driver(here, world, presence, failures, traffic)
 
     async def end_all() -> int:
         nonlocal all_ended
@@ -164,8 +168,8 @@ def feed_of(here: Installation, addresses: Addresses) -> EventFeed:
     )
 
 
-def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driver:
-    world = World(
+def _world(here: Installation) -> World:
+    return World(
         settings=here.settings.reconcile,
         database=here.database,
         pods=here.pods,
@@ -176,9 +180,14 @@ def _driver(here: Installation, failures: FailureHook, traffic: Traffic) -> Driv
         sweeping_allowed=here.row.epoch <= here.row.confirmed_epoch,
         events=here.settings.events,
     )
+
+
+def _driver(
+    here: Installation, world: World, presence: PresenceLoop, failures: FailureHook, traffic: Traffic
+) -> Driver:
     return Driver(
         [
-            PresenceLoop(world, here.pods.presence),  # the first here ends last
+            presence,  # the first here ends last
             PodsLoop(world, failures),
             ResyncLoop(world),
             DevicesLoop(world),

@@ -74,7 +74,7 @@ class LocalRuntime:
         self._directories = PodDirectories(self._data_dir)
         self._owners = Owners(self._directories.root, installation)
         self._boot_id = boot_id()
-        self._id = RuntimeId(f"local:{machine_id(self._data_dir)}")
+        self._id = RuntimeId(f"local:{settings.machine_id or machine_id(self._data_dir)}")
         self._opened: Opened | None = None
         self._locks: WeakValueDictionary[PodId, asyncio.Lock] = WeakValueDictionary()
         self._subscriptions: dict[WorkloadId, Subscription] = {}
