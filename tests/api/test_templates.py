@@ -1,7 +1,9 @@
 """Templates that people write: kept rules, rights, copies, and pods that go on with what they were launched from."""
 
 import pytest
+from httpx import Response
 
+from neuropod.ids import PodId
 from neuropod.templates.records import TemplateRow
 from support.api import ApiWorld
 
@@ -160,3 +162,62 @@ async def test_who_wrote_and_changed_what_stands_in_the_audit_log(sqlite_world: 
     acts = (await owner.get("/api/v1/audit")).json()["items"]
 
     assert [act["verb"] for act in acts[:3]] == ["delete_template", "edit_template", "create_template"]
+
+
+async def test_a_template_names_secrets_and_each_pod_is_given_its_own_owners(world: ApiWorld):
+    admin, owner, outsider = [await world.browser(name) for name in ("admin", "owner", "outsider")]
+    env = {"A": "plain", "HF_TOKEN": {"secret": "HF_TOKEN"}, "WANDB": {"secret": "WANDB_KEY"}}
+    made = await admin.post("/api/v1/templates", json=MINE | {"env": env, "public": True})
+    template = made.json()["id"]
+    for person, value in ((owner, "the owner's"), (outsider, "the outsider's")):
+        await person.put("/api/v1/secrets/HF_TOKEN", json={"value": value})
+
+    lacking = await owner.post("/api/v1/pods", json={"name": "lab", "template": template})
+    given = {
+        person: await person.post("/api/v1/pods", json={"name": "lab", "template": template, "env": {"WANDB": ""}})
+        for person in (owner, outsider)
+    }
+
+    assert made.status_code == 201, made.text
+    assert made.json()["env"] == (await owner.get(f"/api/v1/templates/{template}")).json()["env"] == env
+    assert {one["field"]: one["code"] for one in lacking.json()["fields"]} == {"env.WANDB": "no_secret"}
+    assert await _given(world, given[owner]) == {"A": "plain", "HF_TOKEN": "the owner's", "WANDB": ""}
+    assert await _given(world, given[outsider]) == {"A": "plain", "HF_TOKEN": "the outsider's", "WANDB": ""}
+    assert (await owner.get("/api/v1/secrets")).json()["items"][0]["pods"][0]["name"] == "lab"
+
+
+async def test_what_an_edit_replaces_are_the_pods_own_variables_and_the_templates_stay(world: ApiWorld):
+    owner = await world.browser("owner")
+    await owner.put("/api/v1/secrets/TOKEN", json={"value": "kept"})
+    await owner.post("/api/v1/templates", json=MINE | {"env": {"A": "b", "TOKEN": {"secret": "TOKEN"}}})
+    await owner.post("/api/v1/pods", json={"name": "lab", "template": "mine", "env": {"TOKEN": "mine", "B": "c"}})
+    await owner.patch("/api/v1/templates/mine", json={"env": {}})
+
+    edited = await owner.patch("/api/v1/pods/lab", json={"env": {"C": "d"}, "restart": True})
+
+    assert await _given(world, edited) == {"A": "b", "TOKEN": "kept", "C": "d"}
+    assert (await owner.get("/api/v1/templates/mine")).json()["env"] == {}
+
+
+async def test_wrong_names_of_secrets_in_a_template_are_named(sqlite_world: ApiWorld):
+    owner = await sqlite_world.browser("owner")
+    env = {"NVIDIA_X": {"secret": "A"}, "B": {"secret": "not-a-name"}, "C": {"secret": "JUPYTER_TOKEN"}, "D": 5}
+
+    wrong = await owner.post("/api/v1/templates", json=MINE | {"env": env})
+    del env["D"]
+    named = await owner.post("/api/v1/templates", json=MINE | {"env": env})
+
+    assert [one["field"] for one in wrong.json()["fields"]] == ["env.D"]
+    assert {one["field"]: one["code"] for one in named.json()["fields"]} == {
+        "env.NVIDIA_X": "reserved",
+        "env.B.secret": "pattern",
+        "env.C.secret": "reserved",
+    }
+
+
+async def _given(world: ApiWorld, pod: Response) -> dict[str, str]:
+    """Return the variables that the pod's first run is given, but for those of the platform."""
+    assert pod.is_success, pod.text
+    async with world.database.read() as session:
+        workload = await world.parts.pods.workload(session, PodId(pod.json()["id"]), 1)
+    return {name: value.reveal() for name, value in workload.env.items() if not name.startswith("NEUROPOD_")}

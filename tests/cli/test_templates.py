@@ -63,3 +63,19 @@ def test_templates_are_duplicated_and_deleted(line: CommandLine, played: PlayedS
     assert copied.out == "mine: a copy of jupyterlab\n"
     assert played.bodies("POST", "/templates/jupyterlab/duplicate") == [{"name": "mine"}]
     assert deleted.out == "mine: deleted\n"
+
+
+def test_a_template_that_names_secrets_is_written_and_shown(line: CommandLine, played: PlayedServer, tmp_path: Path):
+    env = {"A": "b", "TOKEN": {"secret": "HF_TOKEN"}}
+    played.on("POST", "/templates", template_json(env=env), status=201)
+    played.on("GET", "/templates/mine", template_json(env=env))
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\ntitle = "Mine"\nimage = "x"\n[env]\nA = "b"\nTOKEN = {secret = "HF_TOKEN"}\n')
+
+    written = line.run("template", "create", "--file", str(file))
+    shown = line.run("template", "show", "mine")
+
+    assert written.exit_code == 0, written.err
+    assert played.bodies("POST", "/templates")[0]["env"] == env
+    assert "A=b, TOKEN (your secret HF_TOKEN)" in shown.out
+    assert "its author and administrators" in shown.out

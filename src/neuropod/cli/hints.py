@@ -83,7 +83,10 @@ def hints(error: NeuropodError, call: Call) -> Sequence[str]:
 
 def _about_fields(error: InvalidInputError) -> list[str]:
     names = [wrong.field.partition(".")[0] for wrong in error.fields]
-    return [_LISTS[name] for name in dict.fromkeys(names) if name in _LISTS]
+    lines = [_LISTS[name] for name in dict.fromkeys(names) if name in _LISTS]
+    if any(wrong.code == "no_secret" for wrong in error.fields):
+        lines.append("set it: neuropod secret set NAME; or give the variable a value: --env VARIABLE=VALUE")
+    return lines
 
 
 def _sign_in(call: UserCall) -> list[str]:

@@ -5,7 +5,7 @@ import click
 from neuropod.cli.commands import UserCall, UserGroup
 from neuropod.client.offers import Offers
 from neuropod.kit.terminal.tables import Column
-from neuropod.wire.templates import Template
+from neuropod.wire.templates import SecretName, Template
 from neuropod.words import JupyterMode
 
 _TEMPLATE_COLUMNS = (
@@ -61,11 +61,16 @@ def show_template(call: UserCall, name: str) -> None:
         call.screen.note(f"\nLaunch it: {call.program} pod create NAME --template {found.name} --wait")
 
 
+def _variable(name: str, value: str | SecretName) -> str:
+    return f"{name}={value}" if isinstance(value, str) else f"{name} (your secret {value.secret})"
+
+
 def _fields(found: Template) -> list[tuple[str, str]]:
     ports = ", ".join(f"{port.port} ({port.name}, {port.access})" for port in found.ports)
     pairs = [
         ("Template", f"{found.name}: {found.title}"),
         ("", found.description),
+        ("For", "everybody" if found.public else "its author and administrators"),
         ("Runs here", "yes" if found.runnable else f"no: {found.why_not}"),
         ("Image", found.image or ""),
         ("Command", " ".join(found.command or ())),
@@ -73,6 +78,7 @@ def _fields(found: Template) -> list[tuple[str, str]]:
         ("Disk", f"{found.container_disk_gb} GB"),
         ("Volume", "none" if found.volume_gb is None else f"workspace, {found.volume_gb} GB when it is made"),
         ("Ports", ports or "none"),
+        ("Variables", ", ".join(_variable(name, value) for name, value in sorted(found.env.items()))),
         ("Jupyter", "" if found.jupyter is JupyterMode.OFF else "opens signed in"),
     ]
     return [(name, value) for name, value in pairs if value]

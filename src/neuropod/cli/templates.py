@@ -51,7 +51,20 @@ def _say(call: UserCall, found: Template, what: str) -> None:
 @click.option("--public", is_flag=True, help="For everybody; by administrators.")
 @click.pass_obj
 def create(call: UserCall, file: str, public: bool) -> None:
-    """Write a template: name, title, image or recipe, and what else the API names."""
+    """Write a template: name, title, image or recipe, and what else the API names.
+
+    In TOML, for example:
+
+    \b
+        name = "mine"
+        title = "My web server"
+        volume_gb = 10
+        ports = [{port = 8000, name = "Web"}]
+        env = {MODE = "test", HF_TOKEN = {secret = "HF_TOKEN"}}
+        [recipe]
+        packages = []
+        command = ["python3", "-m", "http.server", "8000"]
+    """
     values = _read(file) | ({"public": True} if public else {})
     try:
         asked = TemplateCreate.model_validate(values)

@@ -76,7 +76,8 @@ async def draft_launch(
     jupyter = request.jupyter or snapshot.jupyter
     disk_gb = snapshot.container_disk_gb if request.container_disk_gb is None else request.container_disk_gb
     wrong += _wrong_numbers(request.command, request.gpu_count, disk_gb)
-    wrong += await _wrong_env(session, request.env, request.env_secrets, owner)
+    env_secrets = _env_secrets(snapshot, request.env, request.env_secrets)
+    wrong += await _wrong_env(session, request.env, env_secrets, owner)
     gpu_type, wrong_type = await _gpu_type(session, request.gpu_type or snapshot.gpu_type, request.gpu_count)
     wrong += wrong_type
     limit = world.settings.limits.ports_per_pod
@@ -107,7 +108,7 @@ async def draft_launch(
         disk_price=world.settings.prices.disk_micros_per_gb_hour,
         volume=volume,
         env=request.env,
-        env_secrets=request.env_secrets,
+        env_secrets=env_secrets,
         jupyter=jupyter,
         ports=rules.ports_with_defaults(request.ports, snapshot.ports, jupyter),
         runtime_id=runtime.id,
@@ -125,7 +126,7 @@ async def draft_edit(
     gpu_count = pod.gpu_count if request.gpu_count is UNSET else request.gpu_count
     disk_gb = pod.container_disk_gb if request.container_disk_gb is UNSET else request.container_disk_gb
     env: Mapping[str, Secret] = {} if request.env is UNSET else request.env
-    env_secrets = {} if request.env is UNSET else request.env_secrets
+    env_secrets = {} if request.env is UNSET else _env_secrets(snapshot, env, request.env_secrets)
     wrong = _wrong_numbers(command, gpu_count, disk_gb)
     wrong += await _wrong_env(session, env, env_secrets, owner)
     limits, wrong_limits = _limits(
@@ -204,6 +205,11 @@ async def _template(
     image = request.image or ""
     plain = TemplateSnapshot(name="", title=image, image=image, gpu_type=DEFAULT_GPU_TYPE)
     return None, plain, list(rules.wrong_image(image))
+
+
+def _env_secrets(snapshot: TemplateSnapshot, env: Mapping[str, Secret], asked: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a pod names: the template's secrets too, but for variables that are given otherwise."""
+    return {variable: name for variable, name in snapshot.env_secrets.items() if variable not in env} | dict(asked)
 
 
 async def _wrong_env(

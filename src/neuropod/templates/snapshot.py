@@ -36,6 +36,7 @@ class TemplateSnapshot:
     command: tuple[str, ...] | None = None
     recipe: LocalRecipe | None = None
     env: dict[str, str] = field(default_factory=dict)
+    env_secrets: dict[str, str] = field(default_factory=dict)  # variable → name of a secret of the pod's owner
     ports: tuple[TemplatePort, ...] = ()
     container_disk_gb: int = 10
     volume_gb: int | None = 10  # size of the user's workspace when this pod is the first; None: no volume

@@ -55,6 +55,8 @@ def _env_value(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 EnvValue = Annotated[SecretStr | SecretRef, WrapValidator(_env_value)]
+PlainEnvValue = Annotated[str | SecretRef, WrapValidator(_env_value)]
+"""Of templates, whose values are no secrets."""
 
 
 class PodCreate(Request):

@@ -4,7 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from neuropod.wire.pods import LEAST_LIMIT_SECONDS, MOST_LIMIT_SECONDS, POD_NAME_PATTERN, PortCreate
+from neuropod.wire.pods import (
+    LEAST_LIMIT_SECONDS,
+    MOST_LIMIT_SECONDS,
+    POD_NAME_PATTERN,
+    PlainEnvValue,
+    PortCreate,
+)
 from neuropod.wire.shapes import Answer, Page, Request, limits
 from neuropod.words import Access, JupyterMode, ReadyWhen
 
@@ -42,8 +48,9 @@ class TemplateEdit(Request):
     recipe: RecipeAsk | None = None
     """Null: none."""
 
-    env: dict[str, str] | None = None
-    """Seen by all who see the template: no place for secrets."""
+    env: dict[str, PlainEnvValue] | None = None
+    """Seen by all who see the template. For what is secret `{"secret": "HF_TOKEN"}`: each pod is given the secret of
+    that name of its own owner, who needs one to launch it, or gives the variable another value."""
 
     ports: list[PortCreate] | None = None
     gpu_type: str | None = None
@@ -90,6 +97,12 @@ class Recipe(Answer):
     command: list[str]
 
 
+class SecretName(Answer):
+    """Stands for the value of a secret of the pod's owner."""
+
+    secret: str
+
+
 class Template(Answer):
     """A template."""
 
@@ -111,7 +124,7 @@ class Template(Answer):
     public: bool
     image: str | None
     command: list[str] | None
-    env: dict[str, str]
+    env: dict[str, str | SecretName]
     ports: list[TemplatePort]
     gpu_type: str
     container_disk_gb: int

@@ -19,8 +19,10 @@ from neuropod.pods.templating.service import (
 )
 from neuropod.templates import service, snapshot
 from neuropod.templates.records import TemplateRow
+from neuropod.wire.pods import SecretRef
 from neuropod.wire.templates import (
     Recipe,
+    SecretName,
     Template,
     TemplateCopy,
     TemplateCreate,
@@ -48,7 +50,7 @@ def template_answer(row: TemplateRow, caller: Caller, readme_html: str | None = 
         public=row.public,
         image=said.image,
         command=None if said.command is None else list(said.command),
-        env=said.env,
+        env=said.env | {variable: SecretName(secret=name) for variable, name in said.env_secrets.items()},
         ports=[TemplatePort(port=port.port, name=port.name, access=port.access) for port in said.ports],
         gpu_type=said.gpu_type,
         container_disk_gb=said.container_disk_gb,
@@ -142,6 +144,9 @@ def _change(body: TemplateEdit) -> TemplateChange:
         wrong = [FieldError(name, "type", "cannot be null; leave it out to keep it") for name in nulls]
         raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in wrong), fields=wrong)
     values: dict[str, Any] = {name: getattr(body, name) for name in sent - set(_OF_ROW)}
+    if body.env is not None:
+        values["env"] = {name: value for name, value in body.env.items() if isinstance(value, str)}
+        values["env_secrets"] = {name: value.secret for name, value in body.env.items() if isinstance(value, SecretRef)}
     if body.command is not None:
         values["command"] = tuple(body.command)
     if body.recipe is not None:

@@ -21,7 +21,7 @@ async def wrong_secrets(session: ReadSession, owner_id: UserId, env_secrets: Map
         return []
     there = await names_of(session, owner_id)
     return [
-        FieldError(f"env.{variable}", "no_secret", f"there is no secret {name!r}; set it first")
+        FieldError(f"env.{variable}", "no_secret", f"{variable} takes the secret {name!r}, which is not set")
         for variable, name in env_secrets.items()
         if name not in there
     ]

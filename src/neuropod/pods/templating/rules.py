@@ -52,7 +52,9 @@ def wrong_snapshot(asked: TemplateSnapshot, *, port_limit: int) -> Sequence[Fiel
         wrong += rules.wrong_image(asked.image)
     wrong += rules.wrong_command(asked.command)
     wrong += _wrong_recipe(asked.recipe)
-    wrong += rules.wrong_env({name: Secret(value) for name, value in asked.env.items()})
+    wrong += rules.wrong_env({name: Secret(value) for name, value in asked.env.items()}, asked.env_secrets)
+    for variable, secret in asked.env_secrets.items():
+        wrong += rules.wrong_variable(secret, f"env.{variable}.secret")
     wrong += rules.wrong_ports(
         [PortRequest(port.port, port.name or None, port.access) for port in asked.ports], limit=port_limit
     )
