@@ -25,8 +25,8 @@ def volume() -> None:
     """Disks that outlive pods: how full they are, and larger ones."""
 
 
-@volume.command("ls", examples=["neuropod volume ls", "neuropod volume ls --json"])
-@click.option("--everybody", is_flag=True, help="All people's; for administrators.")
+@volume.command("ls", examples=["neuropod volume ls", "neuropod volume ls --all --json"])
+@click.option("--all", "everybody", is_flag=True, help="All people's; for administrators.")
 @click.pass_obj
 def list_(call: UserCall, everybody: bool) -> None:
     """List your volumes, how full they are, and which pods attach them."""

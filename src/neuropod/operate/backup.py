@@ -112,7 +112,7 @@ def _require_rest(settings: Settings, volumes: list[str]) -> None:
         raise CommandError(
             f"pods use these volumes now: {', '.join(used)}",
             exit_code=Exit.CONFLICT,
-            hints=("stop those pods first (neuropod volume ls --everybody)", "or leave out --with-volumes"),
+            hints=("stop those pods first (neuropod volume ls --all)", "or leave out --with-volumes"),
         )
 
 
