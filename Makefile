@@ -8,6 +8,10 @@ UV := .tools/bin/uv
 RUN := .venv/bin
 WORKERS ?= 2
 export UV_PYTHON_DOWNLOADS := never
+# Behind a proxy with a certificate of its own the system's list is the right one; without a list uv has its own.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS := true
+endif
 
 .PHONY: help up setup setup-dev setup-tests test test-long test-user check format bench reference revision clean
 

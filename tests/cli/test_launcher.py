@@ -67,6 +67,7 @@ def checkout(tmp_path: Path) -> Path:
     launcher = tmp_path / "checkout" / "neuropod"
     launcher.write_bytes((ROOT / "neuropod").read_bytes())
     launcher.chmod(0o755)
+    (tmp_path / "checkout" / ".venv" / ".ready").touch()  # what `make` writes when set-up came to its end
     return tmp_path / "checkout"
 
 
@@ -81,10 +82,16 @@ def _run(*words: str | Path, cwd: Path, **environ: str) -> subprocess.CompletedP
     return subprocess.run([str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=30)
 
 
-def test_it_says_what_to_run_where_nothing_is_set_up(checkout: Path, tmp_path: Path):
+@pytest.mark.parametrize("interpreter", [False, True])
+def test_it_says_what_to_run_where_set_up_did_not_come_to_its_end(checkout: Path, tmp_path: Path, interpreter: bool):
+    (checkout / ".venv" / ".ready").unlink()
+    if interpreter:  # no network, or Ctrl-C: the interpreter is there and its packages are not
+        _interpreter(checkout, "echo 'No module named neuropod' >&2; exit 1")
+
     ran = _run(checkout / "neuropod", "pod", "ls", cwd=tmp_path)
 
     assert ran.returncode == 1
+    assert "is not set up yet" in ran.stderr
     assert "make up" in ran.stderr
     assert str(checkout) in ran.stderr
 
