@@ -140,6 +140,21 @@ def test_what_a_person_does_from_up_to_down(server: Server):
     assert server.run("pod", "rm", "lab", "--wait").returncode == 0
 
 
+def test_other_users_of_the_machine_find_no_way_to_peoples_files(folder: Path):
+    data = folder / "data"
+    data.mkdir()
+    data.chmod(0o777)
+
+    with running_server(data, fake_runtime="true"):
+        open_to_others = [
+            path.relative_to(folder)
+            for path in (data, *data.iterdir(), Path(f"{data}.key"))
+            if stat.S_IMODE(path.stat().st_mode) & 0o077 and path.name != "cache"
+        ]
+
+    assert open_to_others == []
+
+
 def test_a_second_up_names_the_process_of_the_first(server: Server):
     second = server.run("up")
     elsewhere = subprocess.run(

@@ -112,12 +112,16 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
 
 
 def prepare_folders(settings: Settings) -> None:
-    """Let the data directory and its folders be there, with their modes."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    settings.data_dir.chmod(0o711)  # pods' processes pass through to their own folders; nobody lists it
+    """Let the data directory and its folders be there, closed to this machine's other users.
+
+    Pods need no way through it: their disks are mounted by root, or belong to the user who runs the server.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.data_dir.chmod(0o700)
     for name in DATA_FOLDERS:
         (settings.data_dir / name).mkdir(exist_ok=True)
-    (settings.data_dir / "db").chmod(0o700)
+    for name in ("db", "volumes", "pods"):
+        (settings.data_dir / name).chmod(0o700)
 
 
 def _database_name(settings: Settings) -> str:
