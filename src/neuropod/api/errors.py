@@ -124,7 +124,7 @@ def _is_unstorable(error: BaseException | None) -> bool:
 
 def _from_framework(error: HTTPException) -> NeuropodError:
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFoundError("nothing is here")
+        return NotFoundError("nothing has this address; it may be mistyped")
     status = HTTPStatus(error.status_code)
     code = _STATUS_CODES.get(status, status.phrase.lower().replace(" ", "_"))
     named = NeuropodError(str(error.detail), code=code)

@@ -54,5 +54,5 @@ async def static(version: str, name: str, pages: Rendering) -> Response:  # noqa
     """Return a static file."""
     response = pages.static(name)
     if response is None:
-        raise NotFoundError("nothing is here")
+        raise NotFoundError("nothing has this address; it may be mistyped")
     return response

@@ -37,7 +37,7 @@ _TITLE = "You are not signed in"
 
 def _provider(asking: Asking) -> Provider:
     if asking.parts.provider is None:
-        raise NotFoundError("nothing is here")
+        raise NotFoundError("nothing has this address; it may be mistyped")
     return asking.parts.provider
 
 
