@@ -278,6 +278,25 @@ def test_plain_http_to_the_network_is_refused_with_what_to_do(no_server: Server)
     assert (ran.returncode, "NEUROPOD_TLS_CERT_FILE" in ran.stderr) == (Exit.FAILED, True), ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://neuropod:hunter2@127.0.0.1:9/neuropod", "127.0.0.1 port 9 "),
+        ("postgresql://neuropod:hunter2@nowhere.invalid/neuropod", "nowhere.invalid port 5432 "),
+        ("postgresql://neuropod:hunter2@/neuropod?host=/nowhere", "this machine "),
+    ],
+)
+def test_a_postgresql_that_does_not_answer_is_named_without_its_password(no_server: Server, url: str, named: str):
+    no_server.env |= {"NEUROPOD_DATABASE_URL": url, "NEUROPOD_KEY_FILE": str(no_server.data_dir.parent / "a.key")}
+
+    ran = no_server.run("up")
+
+    assert ran.returncode == Exit.UNREACHABLE, ran.stderr
+    assert f"PostgreSQL on {named}" in ran.stderr
+    assert "hunter2" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_a_gateway_needs_a_server(no_server: Server):
     ran = no_server.run("gateway", "--listen", "127.0.0.1:0")
     wrong = no_server.run("gateway", "--listen", "everywhere")

@@ -64,3 +64,17 @@ async def test_a_statement_that_is_cut_off_keeps_no_lock(sqlite_url: str, monkey
 
     assert len(held) >= 2
     await database.aclose()
+
+
+@pytest.mark.parametrize(
+    ("url", "query"),
+    [
+        ("postgresql://a:p%40ss@db.example.org/neuropod?sslmode=require", {"ssl": "require"}),
+        ("postgresql://a@/neuropod?host=/run/postgresql", {"host": "/run/postgresql"}),
+    ],
+)
+def test_a_url_of_postgresql_is_written_as_its_own_programs_take_it(url: str, query: dict[str, str]):
+    asked = Database(url).engine.url
+
+    assert (asked.drivername, dict(asked.query)) == ("postgresql+asyncpg", query)
+    assert asked.password in {"p@ss", None}

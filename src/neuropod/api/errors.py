@@ -7,6 +7,7 @@ names all wrong fields. Anything else is a defect: logged with its traceback, an
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from socket import gaierror
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from neuropod.db.engine import is_away
 from neuropod.kit.errors import (
     ConflictError,
     FieldError,
@@ -24,6 +26,7 @@ from neuropod.kit.errors import (
     NotFoundError,
     ThrottledError,
     UnauthenticatedError,
+    UnavailableError,
     UpgradeNeededError,
 )
 from neuropod.wire.problems import Problem, WrongField
@@ -95,11 +98,8 @@ def install(app: FastAPI, page: Page, checks: Mapping[str, WrongFieldsToo]) -> N
         _log.info("two requests met at a unique key", error=str(error.__cause__ or error))
         return answer(request, ConflictError("somebody changed the same thing at this moment; look again"))
 
-    async def of_text(request: Request, error: Exception) -> Response:
-        if not _is_unstorable(error):
-            raise error
-        sentence = "a text of this request holds a null byte or half a character, which nothing here can be named"
-        return answer(request, InvalidInputError(sentence, code="unstorable_text"))
+    async def of_database(request: Request, error: Exception) -> Response:
+        return answer(request, _from_database(error))
 
     async def of_defect(request: Request, _: Exception) -> Response:
         return answer(request, _internal())  # logged by api.watching, to which it is raised afterwards
@@ -109,8 +109,19 @@ def install(app: FastAPI, page: Page, checks: Mapping[str, WrongFieldsToo]) -> N
     app.add_exception_handler(RequestValidationError, of_shape)
     app.add_exception_handler(HTTPException, of_framework)
     app.add_exception_handler(IntegrityError, of_race)
-    app.add_exception_handler(DBAPIError, of_text)
-    app.add_exception_handler(UnicodeEncodeError, of_text)
+    for of_its in (DBAPIError, UnicodeEncodeError, ConnectionError, TimeoutError, gaierror):
+        app.add_exception_handler(of_its, of_database)
+
+
+def _from_database(error: Exception) -> NeuropodError:
+    """Return what is said of what the database said; what is a defect of ours is raised again."""
+    if is_away(error):
+        _log.warning("the database does not answer", error=str(error))
+        return UnavailableError("the database does not answer now; try again in a moment")
+    if _is_unstorable(error):
+        sentence = "a text of this request holds a null byte or half a character, which nothing here can be named"
+        return InvalidInputError(sentence, code="unstorable_text")
+    raise error
 
 
 def _is_unstorable(error: BaseException | None) -> bool:

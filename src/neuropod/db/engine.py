@@ -9,6 +9,7 @@ since SQLite's own busy handler is a lottery; a lock on the data directory keeps
 """
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -27,6 +28,7 @@ _BUSY_MILLISECONDS = 10_000
 # The second: the index of the log cannot be made longer.
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _FULL_STATE = "53100"  # PostgreSQL's disk_full
+_AWAY_STATES = ("08", "57P")  # connection exceptions; it ends or does not take any yet
 
 
 class Topic(StrEnum):
@@ -126,6 +128,14 @@ def is_full(error: DBAPIError) -> bool:
     return getattr(own, "sqlstate", None) == _FULL_STATE
 
 
+def is_away(error: BaseException) -> bool:
+    """Tell whether PostgreSQL could not be reached, or cut the connection since it ends: another try may succeed."""
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or state.startswith(_AWAY_STATES)
+    return isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+
+
 def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(
         url.replace("sqlite://", "sqlite+aiosqlite://", 1),
@@ -157,5 +167,9 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
 def _postgresql_engine(url: str) -> AsyncEngine:
     """READ COMMITTED, as PostgreSQL has it: what must not change meanwhile is locked by name (leases, account rows)."""
-    _, _, rest = url.partition("://")
-    return create_async_engine(f"postgresql+asyncpg://{rest}", pool_size=10, max_overflow=20, pool_pre_ping=True)
+    asked = make_url(url)
+    query = dict(asked.query)
+    if "sslmode" in query:  # libpq's word for it, which people and providers write; asyncpg calls it `ssl`
+        query["ssl"] = query.pop("sslmode")
+    asked = asked.set(drivername="postgresql+asyncpg", query=query)
+    return create_async_engine(asked, pool_size=10, max_overflow=20, pool_pre_ping=True)

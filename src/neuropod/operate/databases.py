@@ -137,6 +137,7 @@ def _run(settings: Settings, program: str, words: Sequence[str]) -> str:
         "PGUSER": parts.username,
         "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.lstrip("/"),
+        "PGSSLMODE": asked.get("sslmode", asked.get("ssl")),
     }
     env |= {name: str(value) for name, value in named.items() if value}
     if program == "pg_restore":

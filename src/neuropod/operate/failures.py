@@ -1,8 +1,10 @@
 """What keeps an installation from being opened or a server from running, as sentences that say what to do."""
 
 import errno
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DBAPIError
 
@@ -46,6 +48,24 @@ def clear_failures(settings: Settings) -> Iterator[None]:
         raise _of_system(error, settings) from error
 
 
+_UNREACHABLE = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+def _is_unreachable(error: OSError) -> bool:
+    """Tell whether it is a server of the network that gives no answer: of all that is dialled, the database alone."""
+    no_socket = error.errno == errno.ENOENT and error.filename is None
+    return no_socket or isinstance(error, socket.gaierror | TimeoutError) or error.errno in _UNREACHABLE
+
+
+def _of_database(error: OSError, settings: Settings) -> CommandError:
+    parts = urlsplit(settings.effective_database_url)
+    return CommandError(
+        f"PostgreSQL on {parts.hostname or 'this machine'} port {parts.port or 5432} does not answer: {error}",
+        exit_code=Exit.UNREACHABLE,
+        hints=("does it run, and does it listen there? NEUROPOD_DATABASE_URL says where it is looked for",),
+    )
+
+
 def _locked(error: LockedError, settings: Settings) -> CommandError:
     process = "another process" if error.pid is None else f"process {error.pid}"
     return CommandError(
@@ -60,6 +80,8 @@ def _locked(error: LockedError, settings: Settings) -> CommandError:
 
 
 def _of_system(error: OSError, settings: Settings) -> CommandError:
+    if settings.database_url is not None and _is_unreachable(error):
+        return _of_database(error, settings)
     match error.errno:
         case errno.EADDRINUSE:
             return CommandError(
