@@ -62,6 +62,10 @@ class LocalSettings(Group):
     pids_max: int = 4096
     """Processes and threads a pod may have. Default 4096: numeric libraries start many, a fork bomb far more."""
 
+    gpus: tuple[str, ...] | None = None
+    """The GPUs that are given to pods, by their names (`GPU-…`, as `neuropod doctor` tells them). Default all. Name
+    those that are left where others use some: a desktop, another service, a second server on this machine."""
+
     package_index_url: str | None = None
     """The package index that recipes are built from. Default: the host's pip configuration, else PyPI."""
 

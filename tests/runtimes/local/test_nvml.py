@@ -54,6 +54,21 @@ def test_a_driver_that_comes_later_is_found():
     assert nvml.inits == 0
 
 
+def test_a_gpu_that_the_settings_leave_to_others_is_told_and_not_given_out(tmp_path: Path):
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+        (tmp_path / "dev" / name).chmod(0o666)
+
+    some = MachineGpus(NvmlReader(two_gpus()), root=tmp_path, given=("GPU-b",)).read("user")
+    none = MachineGpus(NvmlReader(two_gpus()), root=tmp_path, given=()).read("user")
+    every = MachineGpus(NvmlReader(two_gpus()), root=tmp_path).read("user")
+
+    assert [gpu.name for gpu in some.gpus if not gpu.trouble] == ["GPU-b"]
+    assert [bool(gpu.trouble) for gpu in (*none.gpus, *every.gpus)] == [True, True, False, False]
+    assert "NOT given to pods: the setting local.gpus" in notes_on(some)[0]
+
+
 def test_a_gpu_that_is_lost_is_told_and_not_given_out():
     nvml = two_gpus()
     reader = NvmlReader(nvml)

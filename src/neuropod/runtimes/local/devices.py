@@ -9,7 +9,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ _NEEDED = (_CONTROL, _MEMORY)
 _WHERE_THERE = ("/dev/nvidia-uvm-tools",)  # for profilers
 _MAKER = "/usr/bin/nvidia-modprobe"  # the driver's own program that makes missing device files
 _OPEN_TO_ALL = stat.S_IROTH | stat.S_IWOTH
+_LEFT_TO_OTHERS = "the setting local.gpus leaves it to others"
 _FRESH_SECONDS = 2.0
 _NONE_AGAIN_SECONDS = 30.0  # where there were no GPUs: a driver that is loaded later is found so soon
 
@@ -68,8 +69,9 @@ class GpuReader(Protocol):
 class MachineGpus:
     """The GPUs of this machine as they are now. Made by `runtime`; threads may call it."""
 
-    def __init__(self, reader: GpuReader, *, root: Path = Path("/")) -> None:
+    def __init__(self, reader: GpuReader, *, root: Path = Path("/"), given: Collection[str] | None = None) -> None:
         self.root = root  # where device files are: `<root>/dev/nvidia0`
+        self._given = given  # names of those that pods may have; None: all
         self._reader = reader
         self._lock = threading.Lock()
         self._reading = Reading()
@@ -83,10 +85,15 @@ class MachineGpus:
                 found = self._reader.read()
                 if mode == "root":
                     make_missing_nodes(found.gpus, self.root)
-                self._reading = replace(found, gpus=tuple(_checked(gpu, mode, self.root) for gpu in found.gpus))
+                self._reading = replace(found, gpus=tuple(self._checked(gpu, mode) for gpu in found.gpus))
                 seconds = _FRESH_SECONDS if found.gpus else _NONE_AGAIN_SECONDS
                 self._fresh_until = time.monotonic() + seconds
             return self._reading
+
+    def _checked(self, gpu: Gpu, mode: str) -> Gpu:
+        if self._given is not None and gpu.name not in self._given:
+            return replace(gpu, trouble=_LEFT_TO_OTHERS)
+        return _checked(gpu, mode, self.root)
 
     def driver_files(self) -> tuple[str, ...]:
         """Return the driver's files that pods with a GPU need and have not anyway (`driverfiles`), looked for once."""

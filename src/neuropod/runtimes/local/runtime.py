@@ -80,7 +80,7 @@ class LocalRuntime:
         self._subscriptions: dict[WorkloadId, Subscription] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._starter = ShimStarter()
-        self._gpus = gpus or MachineGpus(NvmlReader())
+        self._gpus = gpus or MachineGpus(NvmlReader(), given=settings.gpus)
         self._volumes = keeping.VolumeKeeper()
         self._closing = False
 
