@@ -28,10 +28,14 @@ if [ -e /dev/net/tun ]; then
     mount -t tmpfs none "$BASE/dev" && mknod -m 666 "$BASE/dev/tun" c 10 200 && mount --bind "$BASE/dev/tun" /dev/net/tun
 fi
 cd "$BASE/clone"
-exec setpriv --reuid "$ID" --regid "$ID" --clear-groups -- /usr/bin/env -i HOME="$BASE/home" TMPDIR="$BASE/tmp" \
-    PATH=/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONPATH="$BASE/clone/src:$BASE/clone/tests:$BASE/packages" \
-    /usr/bin/python3 -m pytest -m user -q -p no:cacheprovider --basetemp "$BASE/tmp/pytest" $SUITES
+as_user() {
+    setpriv --reuid "$ID" --regid "$ID" --clear-groups -- /usr/bin/env -i HOME="$BASE/home" TMPDIR="$BASE/tmp" \
+        PATH=/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
+        PYTHONPATH="$BASE/clone/src:$BASE/clone/tests:$BASE/packages" /usr/bin/python3 "$@"
+}
+# The programs that the system lacks, where support.programs looks: as tools/setup-tests fetches them.
+as_user -m neuropod.runtimes.local.tools "$BASE/clone/.tools/programs"
+as_user -m pytest -m user -q -p no:cacheprovider --basetemp "$BASE/tmp/pytest" $SUITES
 """
 
 

@@ -32,6 +32,8 @@ from support.programs import machine_tools
 
 SERVERS = ("198.51.100.7", "10.77.0.9", "169.254.169.254")
 RESOLVER = "198.51.100.53"
+# Looked up before the world is built: its root is this user, and a real root trusts no program that a user keeps.
+_TOOLS = machine_tools()
 _ROOT = Path(__file__).parents[3]
 
 
@@ -254,9 +256,8 @@ def _around() -> dict[str, str]:
 def _plan(
     mode: Any, work: Path, *, installation: str = "inst_world", allow: tuple[str, ...] = ()
 ) -> network.NetworkPlan:
-    tools = machine_tools()
     return network.install(
-        mode=mode, installation=installation, run_dir=work / "run", tools=tools, egress_allow=allow, tun=mode == "user"
+        mode=mode, installation=installation, run_dir=work / "run", tools=_TOOLS, egress_allow=allow, tun=mode == "user"
     )
 
 
@@ -524,8 +525,7 @@ def as_user(work: Path) -> dict[str, Any]:
 def without_tun(work: Path) -> dict[str, Any]:
     """Without a way out there is still a network of its own, and names fail at once."""
     build(work)
-    tools = machine_tools()
-    plan = network.install(mode="user", installation="inst_world", run_dir=work / "run", tools=tools, tun=False)
+    plan = network.install(mode="user", installation="inst_world", run_dir=work / "run", tools=_TOOLS, tun=False)
     pod = network.open_network(plan)
     begun = time.monotonic()
     answer = asked(pod, "good.example")
