@@ -52,6 +52,15 @@ async def test_a_pods_page_may_lead_a_form_into_pods_and_no_other_page_may(sqlit
     assert all("form-action 'self';" in policy for path, policy in policies.items() if path != "/")
 
 
+async def test_who_has_no_pods_is_told_how_to_launch_one_from_any_machine(sqlite_world: ApiWorld):
+    browser = await sqlite_world.browser("owner")
+
+    html = (await browser.get("/")).text
+
+    assert f"neuropod login {sqlite_world.console}" in html
+    assert "neuropod pod create lab --template jupyterlab --wait" in html
+
+
 async def test_a_port_is_opened_by_post_and_its_token_stands_in_no_page(world: ApiWorld):
     browser = await world.browser("owner")
     pod = (await browser.post("/api/v1/pods", json=POD)).json()["id"]

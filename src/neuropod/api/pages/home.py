@@ -30,6 +30,7 @@ async def home(asking: Anybody, visitor: Visitor, pages: Rendering) -> Response:
         "home",
         caller=visitor,
         posts_to_pods=True,
+        console=parts.addresses.console_origin,
         pods=[pod_answer(view, parts.addresses) for view in page.items],
         look_again_seconds=_LOOK_AGAIN_SECONDS if moving else None,
         asks_for_password=visitor.signed_in.user.password_hash is None
