@@ -1,7 +1,8 @@
 """Requests generated from the OpenAPI document, as nobody, a client and an administrator (SECURITY 30).
 
 Whatever is sent: no fault of the server, and no answer that the document does not describe. A real server with the fake
-runtime is asked; where a path names a thing, half of the requests name one that is there. The seed is fixed.
+runtime is asked; where a path names a thing, half of the requests name one that is there, and where a body has to hold
+together, half are one that does with one of the generated fields. The seed is fixed.
 """
 
 import json
@@ -38,6 +39,24 @@ CHECKS = [
 LEFT_OUT = {
     "GET /api/v1/events": "its answer does not end; tests/api and tests/services follow it",
 }
+# Bodies that are accepted, but for what has to be new: `{new}`. Generated ones hardly ever are.
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "POST /api/v1/api-keys": {"name": "known", "scopes": ["read"]},
+    "POST /api/v1/gpu-types": {
+        "name": "{new}",
+        "price": {"per_hour": "1"},
+        "cpu_cores": 1,
+        "memory_gb": 1,
+        "model_pattern": "H100",
+    },
+    "POST /api/v1/key-requests": {"name": "known", "scopes": ["read"]},
+    "POST /api/v1/templates": {"name": "{new}", "title": "Known", "image": "plain"},
+    "PATCH /api/v1/templates/{template}": {"title": "Known"},
+    "POST /api/v1/templates/{template}/duplicate": {"name": "{new}"},
+    "POST /api/v1/users": {"email": "{new}@example.org"},
+    "POST /api/v1/volumes": {"name": "{new}"},
+    "PATCH /api/v1/volumes/{volume}": {"size_gb": 20},
+}
 # After the first of these nobody is signed in any more.
 ENDS_SESSIONS = {"DELETE /api/v1/session"}
 
@@ -65,6 +84,7 @@ class Asked:
 
     server: Server
     clients: int = 0
+    news: int = 0
     known: dict[str, Any] = field(default_factory=dict)
 
     def machine(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -98,15 +118,22 @@ class Asked:
             answer = api.post("/pods", json={"name": "known", "template": "jupyterlab"})
             assert answer.status_code == 201, answer.text
             pod = answer.json()["id"]
+            volume = answer.json()["volume"]["id"]
             assert api.put("/secrets/KNOWN", json={"value": "known"}).status_code == 200
+            template = api.post("/templates", json={"name": "known", "title": "Known", "image": "plain"}).json()["id"]
+            key = api.post("/api-keys", json={"name": "known", "scopes": ["read"]}).json()["id"]
+            (session,) = api.get("/me/sessions").json()["items"]
             wait_for(lambda: api.get(f"/pods/{pod}").json()["status"] == "running", "the pod to run")
         self.known |= {
             "pod": pod,
             "secret": "KNOWN",
             "port": 8888,
             "user": made["id"],
-            "template": "jupyterlab",
+            "template": template,
             "gpu_type": "cpu",
+            "volume": volume,
+            "key_id": key,
+            "session_id": session["id"],
         }
         match role:
             case "anonymous":
@@ -115,6 +142,17 @@ class Asked:
                 return client
             case _:
                 return self.signed_in("admin@neuropod.localhost")
+
+    def accepted(self, operation: str, generated: dict[str, Any]) -> dict[str, Any]:
+        """Return a body that is accepted, with one of the generated fields, each in its turn."""
+        self.news += 1
+        body = {
+            name: value.format(new=f"new{self.news}") if isinstance(value, str) else value
+            for name, value in ACCEPTED[operation].items()
+        }
+        others = sorted(generated.keys() - body.keys())
+        name = others[self.news % len(others)] if others else None
+        return body if name is None else body | {name: generated[name]}
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +187,10 @@ def test_no_request_meets_a_fault_or_an_answer_that_is_not_described(asked: Aske
             for name in set(case.path_parameters or {}) & asked.known.keys():
                 case.path_parameters[name] = asked.known[name]
             if isinstance(case.body, dict) and "template" in case.body:
-                case.body["template"] = asked.known["template"]
+                case.body["template"] = "jupyterlab"
                 case.body.pop("image", None)
+            if isinstance(case.body, dict) and operation in ACCEPTED:
+                case.body = asked.accepted(operation, case.body)
         if path.endswith("/logs"):
             case.query = (case.query or {}) | {"follow": "false"}  # else the answer does not end
         response = case.call(base_url=asked.server.url, headers=headers, timeout=30)
