@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from neuropod.kit.terminal.exits import Exit
+from neuropod.operate.asked import passed_over
 from support.servers import Server, running_server, wait_for
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("machine-commands")]
@@ -260,6 +261,30 @@ def test_wrong_settings_are_named_all_at_once(no_server: Server):
     assert ran.returncode == Exit.USAGE
     assert "NEUROPOD_PORT: " in ran.stderr
     assert "NEUROPOD_LOCAL__MODE: " in ran.stderr
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_was_meant():
+    environ = dict.fromkeys(
+        ["PATH", "NEUROPOD_PORT", "NEUROPOD_LOCAL__MODE", "NEUROPOD_URL", "NEUROPOD_TEST_SEED"], "1"
+    )
+    environ |= dict.fromkeys(["NEUROPOD_DATADIR", "NEUROPOD_PACKAGE_INDEX_URL", "NEUROPOD_COLOUR"], "secret")
+
+    assert passed_over(environ) == [
+        "NEUROPOD_COLOUR is no setting and counts for nothing",
+        "NEUROPOD_DATADIR is no setting and counts for nothing; is NEUROPOD_DATA_DIR meant?",
+        "NEUROPOD_PACKAGE_INDEX_URL is no setting and counts for nothing; is NEUROPOD_LOCAL__PACKAGE_INDEX_URL meant?",
+    ]
+
+
+def test_up_says_so_and_starts_all_the_same(folder: Path):
+    server = Server(folder / "data", fake_runtime="true")
+    server.env["NEUROPOD_DATADIR"] = "/elsewhere"
+    server.start()
+    try:
+        assert "is NEUROPOD_DATA_DIR meant?" in wait_for(lambda: _said(server) or None, "what `up` says")
+    finally:
+        server.stop()
+        server.api.close()
 
 
 def test_a_file_of_settings_that_is_no_toml_is_named(no_server: Server):

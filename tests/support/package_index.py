@@ -31,6 +31,8 @@ from neuropod.runtimes.local.environments.plan import (
     system_interpreter,
     uv_binary,
 )
+from neuropod.runtimes.local.tools import find_tools
+from support.programs import FETCHED, machine_tools
 
 SOURCE = Path(__file__).parents[2] / "src" / "neuropod"
 PIP_VERSION = PIP.partition("==")[2]
@@ -225,16 +227,20 @@ class Builder:
         shutil.copytree(SOURCE / "runtimes" / "local", source / "neuropod" / "runtimes" / "local")
         for name in ("__init__.py", "runtimes/__init__.py"):
             shutil.copy(SOURCE / name, source / "neuropod" / name)
+        self._bwrap = machine_tools().bwrap
         if mode == "user" and self.uid == 0:
             self.uid = 0x60000000 + secrets.randbelow(0x1000000)
             self.folder.chmod(0o755)
+            # What lies below somebody's closed home is out of this user's reach.
             self._uv = Path(shutil.copy(self._uv, self.folder / "uv"))
+            if FETCHED.is_dir():
+                shutil.copytree(FETCHED, self.folder / "programs")
+            self._bwrap = find_tools(self.folder / "programs").bwrap
         (self.folder / "data").mkdir()
         os.chown(self.folder / "data", self.uid, self.uid)
 
     def plan(self, *packages: str, scope: str = "shared", **fields: Any) -> EnvironmentPlan:
         interpreter = system_interpreter()
-        bwrap = shutil.which("bwrap")
         values: dict[str, Any] = {
             "packages": locked_list(packages or ("hello==1.0",)),
             "scope": scope,
@@ -244,7 +250,7 @@ class Builder:
             "interpreter": str(interpreter),
             "interpreter_tag": interpreter_tag(interpreter),
             "index_url": self.index.url,
-            "bwrap": () if self.mode == "none" or bwrap is None else (bwrap,),
+            "bwrap": () if self.mode == "none" else self._bwrap,
             "timeout_seconds": 60,
         }
         return EnvironmentPlan(**{**values, **fields})
@@ -269,7 +275,7 @@ class Builder:
             command = list(argv)
         else:
             command = [
-                shutil.which("bwrap") or "bwrap", "--dev-bind", "/", "/", "--tmpfs", "/opt",
+                *self._bwrap, "--dev-bind", "/", "/", "--tmpfs", "/opt",
                 "--ro-bind", str(environment), "/opt/neuropod/env",
                 *(("--bind", str(venv), "/opt/neuropod/venv") if venv else ()), "--", *argv,
             ]  # fmt: skip
@@ -285,6 +291,6 @@ class Builder:
 
 def modes() -> list[str]:
     """Which modes this machine and user can build in."""
-    if sys.platform != "linux" or shutil.which("bwrap") is None:
+    if sys.platform != "linux" or not machine_tools().bwrap:
         return ["none"]
     return ["root", "user", "none"] if os.geteuid() == 0 else ["user", "none"]

@@ -3,12 +3,18 @@
 import logging
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from neuropod.kit.terminal.exits import CommandError, Exit
 from neuropod.observability.logs import configure
 from neuropod.settings import Settings
+
+_PREFIX = "NEUROPOD_"
+_OTHERS = {"API_KEY", "CONFIG", "PROFILE", "PROGRAM", "URL"}  # of the commands and the launcher
+_OF_TESTS = "TEST_"
 
 
 def read_settings() -> Settings:
@@ -29,6 +35,32 @@ def read_settings() -> Settings:
     configure(settings.log_format, settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every look at the schema
     return settings
+
+
+def passed_over(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a sentence for each variable that looks like a setting and is none: a slip of the pen is not silent.
+
+    Within a group a wrong name is refused by `read_settings` already.
+    """
+    names = [_PREFIX + name for name in _names(Settings)]
+    sentences = []
+    for variable in sorted(name for name in environ if name.startswith(_PREFIX)):
+        name = variable.removeprefix(_PREFIX)
+        first = name.partition("__")[0]
+        if first in _OTHERS or first.startswith(_OF_TESTS) or first.lower() in Settings.model_fields:
+            continue
+        near = [one for one in names if one.endswith("__" + name)] or get_close_matches(variable, names, 1, 0.8)
+        advice = f"; is {near[0]} meant?" if near else ""
+        sentences.append(f"{variable} is no setting and counts for nothing{advice}")
+    return sentences
+
+
+def _names(group: type[BaseModel]) -> Iterator[str]:
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{name.upper()}__{inner}" for inner in _names(field.annotation))
+        else:
+            yield name.upper()
 
 
 def _variable(place: tuple[int | str, ...]) -> str:

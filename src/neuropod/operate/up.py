@@ -18,7 +18,7 @@ from neuropod.kit.lockfile import exclusive
 from neuropod.kit.terminal.commands import Call, Command
 from neuropod.kit.terminal.exits import CommandError
 from neuropod.operate import told
-from neuropod.operate.asked import read_settings
+from neuropod.operate.asked import passed_over, read_settings
 from neuropod.operate.failures import clear_failures
 from neuropod.server.installation import lock_path
 from neuropod.server.serving import Started, serve
@@ -48,6 +48,8 @@ def up(call: Call) -> None:
             call.screen.say(line)
 
     call.screen.note("Starting Neuropod …")
+    for sentence in passed_over():
+        call.screen.note(sentence)
     with clear_failures(settings):
         _refuse_second(settings)
         pods_run_on = run_to_its_end(serve(settings, ready=ready, clock=SystemClock()))

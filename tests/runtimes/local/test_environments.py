@@ -200,6 +200,14 @@ def test_an_unknown_version_fails_with_a_sentence_that_names_it(strongest: Build
     failure = strongest.start(strongest.plan("hello==9.9")).failure()
 
     assert "hello==9.9" in failure
+    assert "Creating virtual environment" not in failure
+
+
+def test_an_index_that_does_not_answer_is_named_first(strongest: Builder) -> None:
+    failure = strongest.start(strongest.plan(index_url="http://127.0.0.1:9/simple")).failure()
+
+    assert failure.startswith("error:")
+    assert "http://127.0.0.1:9/simple" in failure
 
 
 def test_a_build_that_takes_too_long_is_ended(builder: Builder, index: PackageIndex) -> None:

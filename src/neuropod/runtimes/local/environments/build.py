@@ -41,6 +41,7 @@ _CA = "/opt/neuropod/ca.pem"
 _DOWNLOADS = "/opt/neuropod/downloads"
 _SETPRIV = "/usr/bin/setpriv"
 _ETC = ("resolv.conf", "hosts", "nsswitch.conf", "ld.so.cache", "localtime", "alternatives")
+_CAUSES = ("error:", "\N{MULTIPLICATION SIGN}")  # how uv begins to say what went wrong
 _KEPT_LINES = 20
 
 
@@ -218,7 +219,10 @@ class Build:
         return 0
 
     def _sentence(self) -> str:
-        said = "\n".join(line for line in self._lines if line.strip())[-2000:]
+        """Return why uv gave up: what it told of its steps before that explains nothing."""
+        lines = [line for line in self._lines if line.strip()]
+        first = next((at for at, line in enumerate(lines) if line.lstrip().startswith(_CAUSES)), 0)
+        said = "\n".join(lines[first:])[-2000:]
         return said.replace(self.plan.index_url, without_credentials(self.plan.index_url)) or "uv ended without a word"
 
 
