@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from support.programs import lay_ready
+
 ADMIN_KEY = "tests-preset-administrator-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class Server:
         return [sys.executable, "-m", "neuropod", *words]
 
     def start(self) -> None:
+        lay_ready(self.data_dir)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("up"),

@@ -26,6 +26,7 @@ from neuropod.runtimes.local.devices import MachineGpus
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import ReadyWhen, Reason
+from support.programs import lay_ready
 
 MIB = 1 << 20
 MODE = "root" if os.geteuid() == 0 else "user"  # what this user can have
@@ -123,6 +124,7 @@ async def opened(
     **settings: object,
 ) -> AsyncIterator[LocalRuntime]:
     """Open a runtime on a data directory; `keep` leaves its pods running, as a server that ends does."""
+    lay_ready(data_dir)
     runtime = LocalRuntime(
         InstallationId(installation),
         LocalSettings(mode=mode, disk_reserve_gb=0, **settings),
