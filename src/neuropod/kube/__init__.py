@@ -1,1 +1,4 @@
-"""The place of the Kubernetes API client, informer and object builders (DESIGN §4); they come with that runtime."""
+"""The Kubernetes API: access, client, informer and pure object pieces. It knows no domain.
+
+Called by the `kubernetes` runtime and by the carriers of the gateway. What an object means is theirs.
+"""
