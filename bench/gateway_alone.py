@@ -17,7 +17,6 @@ from neuropod.db.engine import Database
 from neuropod.db.migrate import upgrade
 from neuropod.gateway.app import Gateway, serving_config
 from neuropod.gateway.doorkeeper import LocalDoorkeeper
-from neuropod.gateway.passes import CookieNames
 from neuropod.gateway.routes import Change, Route
 from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.clock import SystemClock
@@ -70,7 +69,7 @@ async def main(port: int, upstream_port: int, folder: Path) -> None:
         Visitors(database, Accounts(settings, clock)),
         database.write,
         clock,
-        CookieNames(trustworthy=True),
+        settings.addresses(port),
         pass_seconds=3600,
     )
     runtime_id = RuntimeId("fake:bench")

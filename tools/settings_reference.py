@@ -39,6 +39,8 @@ def page() -> str:
     parts = [_HEAD, "## General\n", *_entries(Settings)]
     for name, group in _groups(Settings):
         parts += [f"## {name}\n", f"{_paragraph(group.__doc__ or '')}\n", *_entries(group, name)]
+    for name, each in _lists(Settings):
+        parts += [f"## [[{name}]]\n", f"{_paragraph(each.__doc__ or '')}\n", *_entries(each, name, of_list=True)]
     return "\n".join(parts)
 
 
@@ -48,17 +50,25 @@ def _groups(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
             yield name, field.annotation  # type: ignore[misc]
 
 
+def _lists(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in model.model_fields.items():
+        for each in get_args(field.annotation):
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                yield name, each
+
+
 def _is_group(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def _entries(model: type[BaseModel], group: str = "") -> Iterator[str]:
+def _entries(model: type[BaseModel], group: str = "", *, of_list: bool = False) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if not _is_group(field):
             path = f"{group}.{name}" if group else name
             variable = f"NEUROPOD_{group}__{name}" if group else f"NEUROPOD_{name}"
             rules = "".join(f", {rule}" for rule in _rules(field))
-            yield f"### {path}\n\n`{variable.upper()}` · {_kind(field.annotation)}{rules}\n"
+            told = "" if of_list else f"`{variable.upper()}` · "
+            yield f"### {path}\n\n{told}{_kind(field.annotation)}{rules}\n"
             yield f"{_paragraph(field.description or '')}\n"
 
 
@@ -75,6 +85,8 @@ def _kind(annotation: Any) -> str:
         return f"table of {_kind(key)} to {_kind(value)}"
     if isinstance(annotation, UnionType):
         return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "tables, see below"
     return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

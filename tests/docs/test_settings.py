@@ -1,6 +1,7 @@
 """Every setting is documented where it stands."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -12,8 +13,11 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _leaves(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field.description
+            continue
+        yield prefix + name, field.description
+        for each in get_args(field.annotation):
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                yield from _leaves(each, f"{prefix}{name}[].")
 
 
 @pytest.mark.parametrize(("name", "description"), list(_leaves(Settings)))

@@ -12,7 +12,7 @@ async def test_only_the_consoles_own_page_opens_a_terminal_with_a_session(sqlite
     async with served(sqlite_world) as here:
         pod = await here.running_pod()
         cookie = {"Cookie": (await here.cookie("owner"))["Cookie"]}
-        pod_page = f"http://lab-abcdefgh-8888.{addresses.pods_domain}:8080"
+        pod_page = f"http://lab-abcdefgh-8888.{addresses.pods.domain}:8080"
         origins = (
             None,
             "null",

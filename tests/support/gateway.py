@@ -96,7 +96,7 @@ class GatewayInTest:
         owner = values.pop("owner_id", OWNER)
         port = values.pop("port", 8888)
         facts: dict[str, Any] = {
-            "host": pod_host(name, user_hash(owner), port, self.gateway.addresses.pods_domain),
+            "host": pod_host(name, user_hash(owner), port, self.gateway.addresses.pods.domain),
             "pod_id": PodId(new_id("pod")),
             "pod_name": name,
             "owner_id": owner,
@@ -330,7 +330,7 @@ async def serving(
             LoopbackRuntime(),
         )
         doorkeeper = LocalDoorkeeper(
-            box, visitors, transaction, clock, CookieNames(trustworthy=True), pass_seconds=made.gateway.pass_seconds
+            box, visitors, transaction, clock, addresses, pass_seconds=made.gateway.pass_seconds
         )
         gateway = Gateway(made, addresses, InstallationId("npd_test"), {RUNTIME: runtime}, doorkeeper, clock)
         gateway.table.replace({})

@@ -13,7 +13,7 @@ There is no ASGI app for pod hosts: FrontProtocol serves them below ASGI (front.
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from uvicorn._types import ASGIApplication
 from neuropod.gateway.connector import Connector, Connectors, Dials
 from neuropod.gateway.front import FrontProtocol
 from neuropod.gateway.gate import Doorkeeper, Gate
-from neuropod.gateway.passes import CookieNames
 from neuropod.gateway.proxy import Parts
 from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
@@ -70,7 +69,6 @@ class Gateway:
         )
         self.table.listen(self.connectors.follow)
         self.streams.on_look(self.connectors.look)
-        told = trustworthy(addresses)
         server = None
         if server_address is not None:
             dial = partial(_dial, server_address, _own_certificate(settings))
@@ -81,17 +79,15 @@ class Gateway:
             self.connectors,
             self.streams,
             addresses,
-            CookieNames(trustworthy=told),
-            told,
             server,
         )
         self._is_trusted = _trust(settings.trusted_proxies)
         self._others = frozenset({addresses.console_host, addresses.api_host})
-        self._below = f".{addresses.pods_domain}"
+        self._domains = frozenset(addresses.by_domain)
 
     def is_pod_host(self, host: str) -> bool:
         """Tell whether a host name (lower case, no port) is the gateway's to answer, known or not."""
-        return host.endswith(self._below) and host not in self._others
+        return host not in self._others and _has_parent(host, self._domains)
 
     async def run(self) -> None:
         """Watch the open streams; never returns."""
@@ -130,13 +126,14 @@ async def _dial(address: tuple[str, int], certificate: ssl.SSLContext | None, _:
     return Connection(attach)
 
 
-def trustworthy(addresses: Addresses) -> bool:
-    """Tell whether browsers take pod hosts for trustworthy: Secure cookies and Sec-Fetch-* headers come to them.
-
-    They do over https, and for http on localhost (seen in Chromium: tests/security/test_17…).
-    """
-    domain = addresses.pods_domain
-    return addresses.pods_scheme == "https" or domain == "localhost" or domain.endswith(".localhost")
+def _has_parent(host: str, domains: Collection[str]) -> bool:
+    """Tell whether a host is anywhere below one of the domains."""
+    _, dot, parent = host.partition(".")
+    while dot:
+        if parent in domains:
+            return True
+        _, dot, parent = parent.partition(".")
+    return False
 
 
 def _trust(networks: tuple[str, ...]) -> Callable[[str], bool]:

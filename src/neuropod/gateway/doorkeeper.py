@@ -13,6 +13,7 @@ from neuropod.gateway.tickets import HOP_SECONDS, begin_hop, read_hop, redeem_ti
 from neuropod.ids import SessionId
 from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
+from neuropod.settings import Addresses
 
 Transaction = Callable[[], AbstractAsyncContextManager[Session]]
 
@@ -38,7 +39,7 @@ class LocalDoorkeeper:
         visitors: Visitors,
         transaction: Transaction,
         clock: Clock,
-        cookies: CookieNames,
+        addresses: Addresses,
         *,
         pass_seconds: float,
     ) -> None:
@@ -46,7 +47,7 @@ class LocalDoorkeeper:
         self._visitors = visitors
         self._transaction = transaction
         self._clock = clock
-        self._cookies = cookies
+        self._addresses = addresses
         self._pass_seconds = pass_seconds
 
     async def identify(self, credential: Credential) -> Known | None:
@@ -63,7 +64,7 @@ class LocalDoorkeeper:
     async def begin(self, host: str, target: str) -> Hop:
         """Begin a hop; stores nothing."""
         hop = begin_hop(self._box, host, target, now=self._clock.now())
-        return Hop(hop.reference, self._cookies.set_hop(hop.hop_id, hop.cookie_value, HOP_SECONDS))
+        return Hop(hop.reference, self._cookies(host).set_hop(hop.hop_id, hop.cookie_value, HOP_SECONDS))
 
     async def enter(self, host: str, ticket: str, cookie: bytes) -> Entry | None:
         """Redeem a ticket in the browser whose hop it was made for."""
@@ -72,7 +73,8 @@ class LocalDoorkeeper:
             redeemed = await redeem_ticket(session, host, ticket, now=now)
         if redeemed is None:
             return None
-        hops = cookie_values(cookie, self._cookies.hop(redeemed.hop_id))
+        cookies = self._cookies(host)
+        hops = cookie_values(cookie, cookies.hop(redeemed.hop_id))
         targets = (read_hop(self._box, host, redeemed.hop_id, value, now=now) for value in hops)
         target = next((found for found in targets if found is not None), None)
         if target is None:
@@ -81,7 +83,10 @@ class LocalDoorkeeper:
         return Entry(
             target,
             (
-                self._cookies.set_pass(make_pass(self._box, host, content), int(self._pass_seconds)),
-                self._cookies.set_hop(redeemed.hop_id, "", 0),
+                cookies.set_pass(make_pass(self._box, host, content), int(self._pass_seconds)),
+                cookies.set_hop(redeemed.hop_id, "", 0),
             ),
         )
+
+    def _cookies(self, host: str) -> CookieNames:
+        return CookieNames(trustworthy=self._addresses.pod_address_of(host).trustworthy)

@@ -49,10 +49,16 @@ class Parts:
     connectors: Connectors
     streams: OpenStreams
     addresses: Addresses
-    cookies: CookieNames
-    told: bool  # browsers send Sec-Fetch-* to pod hosts
     server: Connector | None = None  # where other hosts are forwarded to; None: they are served here
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def told(self, host: str) -> bool:
+        """Tell whether browsers send Sec-Fetch-* to a pod host."""
+        return self.addresses.pod_address_of(host).trustworthy
+
+    def cookies(self, host: str) -> CookieNames:
+        """Return the names of the gate's cookies at a pod host."""
+        return CookieNames(trustworthy=self.told(host))
 
 
 class Client(Protocol):
@@ -181,7 +187,11 @@ class Exchange:
         peer, trusted = self._client.peer
         upstream.transport.write(
             forwarded_head(
-                head, peer=peer, trusted_peer=trusted, scheme=self._parts.addresses.pods_scheme, to_pod=self.to_pod
+                head,
+                peer=peer,
+                trusted_peer=trusted,
+                scheme=self._parts.addresses.pod_address_of(self.host).scheme,
+                to_pod=self.to_pod,
             )
         )
         if head.has_body:

@@ -71,7 +71,9 @@ class Visit(Exchange):
             self._unknown()
             return
         own_origin = self._parts.addresses.pod_origin(self.host).encode()
-        if credentials[0].key is None and not is_own_will(head.circumstances, own_origin, told=self._parts.told):
+        if credentials[0].key is None and not is_own_will(
+            head.circumstances, own_origin, told=self._parts.told(self.host)
+        ):
             self.refuse(pages.foreign())
             return
         for credential in credentials:
@@ -86,7 +88,7 @@ class Visit(Exchange):
         if key is not None:
             return [Credential(key=key.decode("latin-1"))]
         cookie = self.head.read.get(b"cookie", b"")
-        values = cookie_values(cookie, self._parts.cookies.gate_pass) if b"neuropod" in cookie else []
+        values = cookie_values(cookie, self._parts.cookies(self.host).gate_pass) if b"neuropod" in cookie else []
         return [Credential(pass_value=value, host=self.host) for value in values[:_MOST_PASSES]]
 
     async def _ask(self, credentials: list[Credential]) -> None:

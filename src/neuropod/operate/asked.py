@@ -23,7 +23,7 @@ def read_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         wrong = [f"{_variable(one['loc'])}: {_sentence(str(one['msg']))}" for one in error.errors(include_input=False)]
-        hint = "they come from the environment or from neuropod.toml; src/neuropod/settings.py documents each"
+        hint = "they come from the environment or from neuropod.toml; src/neuropod/settings/ documents each"
         raise CommandError(
             "these settings cannot be used\n" + "\n".join(f"  {line}" for line in wrong),
             exit_code=Exit.USAGE,
@@ -64,7 +64,13 @@ def _names(group: type[BaseModel]) -> Iterator[str]:
 
 
 def _variable(place: tuple[int | str, ...]) -> str:
-    """Return the environment variable's name; in the file the same words stand below their groups."""
+    """Return the environment variable's name; in the file the same words stand below their groups.
+
+    Of a list (clusters) which one it is, and what of it.
+    """
+    if len(place) > 1 and isinstance(place[1], int):
+        of_it = ".".join(str(part) for part in place[2:])
+        return f"[[{place[0]}]] number {place[1] + 1}{of_it and f', {of_it}'}"
     return "NEUROPOD_" + "__".join(str(part).upper() for part in place) if place else "settings"
 
 

@@ -72,7 +72,7 @@ class Pods:
         self.presence = Presence(runtimes.keys())
         self._installation_id = installation_id
         self._world = World(settings, runtimes)
-        self._pods_domain = settings.addresses(settings.port).pods_domain
+        self._pods_domain = settings.addresses(settings.port).pods.domain
         self.policy = Policy.of(settings.reconcile)
         self._thresholds = thresholds_of(settings.limits, look_seconds=settings.reconcile.look_seconds)
 

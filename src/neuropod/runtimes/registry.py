@@ -23,7 +23,7 @@ def build_runtimes(settings: Settings, installation: InstallationId, clock: Cloc
     """Return the runtimes that settings ask for, none of them opened yet."""
     if settings.fake_runtime:
         return [FakeRuntime(installation, FakeWorld(clock, devices=_FAKE_GPUS), settings.fake_runtime_name)]
-    if settings.local.enabled:
+    if settings.runs_local_pods:
         return [LocalRuntime(installation, settings.local, settings.limits, settings.data_dir)]
     return []
 

@@ -18,11 +18,10 @@ from neuropod.api.feeding.feed import EventFeed
 from neuropod.api.machine import EndAll, Machine, build_machine_app
 from neuropod.api.parts import ApiParts, provider_of
 from neuropod.db.notify import hear
-from neuropod.gateway.app import Gateway, serving_config, trustworthy
+from neuropod.gateway.app import Gateway, serving_config
 from neuropod.gateway.doorkeeper import LocalDoorkeeper
 from neuropod.gateway.feed import DatabaseFeed
 from neuropod.gateway.internal import InternalApp
-from neuropod.gateway.passes import CookieNames
 from neuropod.gateway.traffic import Traffic
 from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
@@ -156,7 +155,7 @@ def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
         Visitors(here.database, here.accounts),
         here.database.write,
         here.clock,
-        CookieNames(trustworthy=trustworthy(addresses)),
+        addresses,
         pass_seconds=here.settings.gateway.pass_seconds,
     )
 

@@ -93,7 +93,7 @@ class Pages:
 
     @property
     def _pods_pattern(self) -> str:
-        return self._addresses.pod_origin(f"*.{self._addresses.pods_domain}")
+        return " ".join(address.origin(f"*.{domain}") for domain, address in self._addresses.by_domain.items())
 
 
 def _sentence(message: str) -> str:

@@ -10,26 +10,25 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from neuropod.kit.money import Micros, price_of_text
+from neuropod.settings.addresses import Addresses, PodsAddress, conflicting
+from neuropod.settings.clusters import ClusterSettings
+from neuropod.settings.group import Group, Seconds
 
-Seconds = Annotated[float, Field(gt=0)]
+__all__ = ["Addresses", "ClusterSettings", "Group", "PodsAddress", "Settings"]
+
 LimitSeconds = Annotated[int, Field(ge=60, le=366 * 24 * 3600)]  # of pods' lives: what the API takes too
-
-
-class Group(BaseModel):
-    """A part of the tree."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class LocalSettings(Group):
     """The `local` runtime: pods as sandboxed processes on this machine."""
 
-    enabled: bool = True
-    """Whether this server runs pods on its own machine. Default true: the embedded default."""
+    enabled: bool | None = None
+    """Whether this server runs pods on its own machine. Default: it does where no cluster is given, the embedded
+    default; a server that is connected to a cluster often is a container without rights of its own."""
 
     mode: Literal["auto", "root", "user", "none"] = "auto"
     """How pods are isolated: `root` (needs uid 0), `user` (unprivileged user namespaces), `none`. Default `auto`, which
@@ -377,6 +376,14 @@ class Settings(BaseSettings):
     fake_runtime_name: str = "one"
     """Tells the fake runtimes of several servers apart. Default `one`."""
 
+    kubeconfig: Path | None = None
+    """A kubeconfig file: its cluster runs pods, under the name `kubernetes`, with the defaults of `kubernetes` below.
+    Default none. The variable KUBECONFIG alone connects nothing: it may name a cluster that is not meant."""
+
+    kubernetes: tuple[ClusterSettings, ...] = ()
+    """The Kubernetes clusters that run pods, in the order in which they are preferred, after this machine. Default
+    none."""
+
     local: LocalSettings = LocalSettings()
     """The `local` runtime."""
 
@@ -414,6 +421,12 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert_file and tls_key_file go together")
         if self.database_url is not None and self.key_file is None:
             raise ValueError("key_file must be given with database_url")
+        names = [cluster.name for cluster in self.clusters]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two clusters are called {twice.pop()!r}")
+        told = self.addresses(self.port)
+        if domain := conflicting([told.pods, *told.pods_of.values()]):
+            raise ValueError(f"the pods domain {domain} has two schemes or ports")
         return self
 
     @classmethod
@@ -448,43 +461,28 @@ class Settings(BaseSettings):
         """The database's URL, SQLite in the data directory by default."""
         return self.database_url or f"sqlite:///{self.data_dir / 'db' / 'neuropod.sqlite3'}"
 
-    def addresses(self, port: int) -> "Addresses":
+    @property
+    def clusters(self) -> tuple[ClusterSettings, ...]:
+        """All clusters: those of `kubernetes`, and the one that `kubeconfig` names."""
+        if self.kubeconfig is None:
+            return self.kubernetes
+        return (*self.kubernetes, ClusterSettings(name="kubernetes", kubeconfig=self.kubeconfig))
+
+    @property
+    def runs_local_pods(self) -> bool:
+        """`local.enabled` or its default."""
+        return not self.clusters if self.local.enabled is None else self.local.enabled
+
+    def addresses(self, port: int) -> Addresses:
         """Return the addresses that URLs, cookies and Origin checks come from, given the port really bound."""
         scheme = "https" if self.tls_cert_file else "http"
         public = urlsplit(self.public_url or f"{scheme}://app.{self.domain}:{port}")
-        pods = urlsplit(self.pods_url or f"{scheme}://{self.effective_pods_domain}:{port}")
+        pods = PodsAddress.of_url(self.pods_url or f"{scheme}://{self.effective_pods_domain}:{port}")
+        own = {cluster.name: cluster.pods_address(pods) for cluster in self.clusters}
         return Addresses(
             console_origin=f"{public.scheme}://{public.netloc}",
             console_host=public.hostname or "",
             api_host=f"api.{self.domain}",
-            pods_scheme=pods.scheme,
-            pods_domain=pods.hostname or "",
-            pods_port=pods.port,
+            pods=pods,
+            pods_of={name: address for name, address in own.items() if address != pods},
         )
-
-
-class Addresses(Group):
-    """Where browsers find things; made once at start, passed down, never read from a request (SECURITY 21)."""
-
-    console_origin: str
-    """Scheme, host and port of the console, as an Origin header has it."""
-
-    console_host: str
-    """The console's host name without port."""
-
-    api_host: str
-    """The API's own host name without port."""
-
-    pods_scheme: str
-    """`http` or `https` of pod hosts."""
-
-    pods_domain: str
-    """The parent domain of pod hosts."""
-
-    pods_port: int | None
-    """The port of pod hosts in a browser's address bar; None for the scheme's own."""
-
-    def pod_origin(self, host: str) -> str:
-        """Return scheme, host and port of a pod's port, as an Origin header has it."""
-        port = "" if self.pods_port is None else f":{self.pods_port}"
-        return f"{self.pods_scheme}://{host}{port}"
