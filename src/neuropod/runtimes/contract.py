@@ -125,12 +125,26 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the workload gets, as limits. `devices` are the runtime's own names of the GPUs allocated to it."""
+    """What the workload gets, as limits. `devices` are the runtime's own names of the GPUs allocated to it.
+
+    All of them are in one machine; a runtime of several machines runs the workload on that one.
+    """
 
     cpu_cores: int
     memory_bytes: int
     container_disk_bytes: int
     devices: tuple[str, ...] = ()
+    gpu_resource: str = ""  # what a cluster calls such GPUs (`nvidia.com/gpu`), one for each of `devices`
+    node_selector: Mapping[str, str] = field(default_factory=dict)  # labels of machines that may run it, on a cluster
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCredential:
+    """What its owner gave for the registry of the workload's image."""
+
+    host: str  # with its port: `ghcr.io`, `registry.lab:5000`; `docker.io` for images without a host
+    username: str
+    password: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,8 @@ class Workload:
     ports: tuple[int, ...]
     readiness: Readiness
     stop_grace_seconds: int = 30
+    # With one the image is asked for anew at each start, so that what others pulled serves nobody without the right.
+    pull_credential: RegistryCredential | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +208,26 @@ class Device:
     model: str
     memory_bytes: int = 0
     trouble: str = ""  # what is wrong with it, as a clause; such a one is given to nobody
+    host: str = ""  # which of the runtime's machines it is in, where there are several
+    resource: str = ""  # what a cluster calls it (`nvidia.com/gpu`); empty: it is known by its model
+    labels: Mapping[str, str] = field(default_factory=dict)  # of its machine, on a cluster
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What can be promised in all: the caller subtracts its allocations."""
+    """What can be promised in all: the caller subtracts its allocations.
+
+    What others than this installation take of a cluster is taken off already: its devices are left out, its amounts
+    less. A device keeps its name while its machine is there, whoever runs on it.
+    """
 
     cpu_cores: int
     memory_bytes: int
     disk_bytes: int
     devices: tuple[Device, ...] = ()
+    # Volumes that can be mounted on one machine alone now (ReadWriteOnce, and a workload has it, or its data are
+    # there), and on which; as `Device.host`.
+    volume_hosts: Mapping[VolumeId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,10 @@ class ClusterSettings(Group):
     storage_class: str | None = None
     """The StorageClass of volumes. Default none: the cluster's default class."""
 
+    volume_access: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """How volumes are mounted: `ReadWriteOnce` on one machine at a time, which ties all pods of a volume to it;
+    `ReadWriteMany` on any, where the class can. Default ReadWriteOnce."""
+
     accept_unenforced_policies: bool = False
     """Let clients launch pods although this cluster does not enforce NetworkPolicies. Default false: then only
     administrators may (SECURITY 12)."""
