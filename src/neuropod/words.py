@@ -36,7 +36,11 @@ class Reason(StrEnum):
     NO_GPU = "no_gpu"  # waits for a GPU of its type
     PREPARING = "preparing"  # the runtime builds or fetches what the pod runs on
     PULLING = "pulling"  # its image is fetched
+    IMAGE_NOT_FOUND = "image_not_found"  # its image is not there
+    PULL_DENIED = "pull_denied"  # the registry of its image refuses it
     SCHEDULING = "scheduling"  # a cluster looks for a node for it
+    UNSCHEDULABLE = "unschedulable"  # no node of the cluster has room for it now
+    VOLUME_WAITS = "volume_waits"  # its volume is not there yet, or cannot be mounted
     STARTING = "starting"  # its process starts
     NOT_READY = "not_ready"  # its process runs and does not answer yet
     READY = "ready"  # it runs and answers
@@ -48,10 +52,14 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # ended because it took more memory than it has
     DISK_FULL = "disk_full"  # ended because it took more disk than it has
     REJECTED = "rejected"  # the runtime cannot run this workload at all
+    QUOTA = "quota"  # it would take more than its owner may have there
     SECRET_MISSING = "secret_missing"  # a secret that it names is not there, so it was not started
     PREPARE_FAILED = "prepare_failed"  # what it runs on could not be built or fetched
     GPU_LOST = "gpu_lost"  # the machine does not have its GPU any more, or it is broken
     LOST = "lost"  # it ran, and the runtime knows nothing of it any more
+    EVICTED = "evicted"  # its machine had to give up something and chose it
+    NODE_LOST = "node_lost"  # its machine is gone for good
+    DELETED_OUTSIDE = "deleted_outside"  # somebody else deleted what it ran as
     SERVER_DOWN = "server_down"  # ended by `neuropod down`
     REVISION = "revision"  # replaced by a newer revision
     DEADLINE = "deadline"  # its time was over

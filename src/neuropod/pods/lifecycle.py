@@ -20,7 +20,7 @@ The rules, in the order in which they are asked:
 11. Open and exited: closed with what the runtime told.
 12. Open and being stopped: rests within the grace, is killed past it.
 13. Open, alive, not wanted as it is (stopped, gone, a newer revision): stopped.
-14. Open, pending past the start deadline: stopped.
+14. Open, pending past the start deadline, or for a reason that does not pass by itself: stopped.
 15. Open, pending within it: looked at again soon. Only time in which it was observed counts, and only what is its own:
     preparing, waiting for a node and a pull that moves on do not, so a server that was down kills nothing.
 16. Open and ready: rests.
@@ -54,6 +54,9 @@ FINAL = frozenset(
         Reason.PREPARE_FAILED,
         Reason.DISK_FULL,
         Reason.START_TIMEOUT,
+        Reason.IMAGE_NOT_FOUND,
+        Reason.PULL_DENIED,
+        Reason.QUOTA,
     }
 )  # an end that a restart would only repeat
 _AT_ONCE = frozenset({Reason.SERVER_DOWN, Reason.REVISION})
@@ -66,8 +69,10 @@ _STOPS = frozenset(
         Reason.SUSPENDED,
     }
 )
-END_REASONS = CRASHES | FINAL | _AT_ONCE | _STOPS | {Reason.LOST, Reason.GPU_LOST}
-_NOT_COUNTED = frozenset({Reason.PREPARING, Reason.SCHEDULING})
+_LOSSES = frozenset({Reason.LOST, Reason.GPU_LOST, Reason.EVICTED, Reason.NODE_LOST, Reason.DELETED_OUTSIDE})
+END_REASONS = CRASHES | FINAL | _AT_ONCE | _STOPS | _LOSSES
+_NOT_COUNTED = frozenset({Reason.PREPARING, Reason.SCHEDULING, Reason.UNSCHEDULABLE, Reason.VOLUME_WAITS})
+_HOPELESS = frozenset({Reason.IMAGE_NOT_FOUND, Reason.PULL_DENIED})  # a runtime that tries on and on gets no further
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +364,8 @@ def _alive(facts: PodFacts, current: IncarnationFacts, seen: Seen, now: datetime
         return _stop(facts, current, _why_not_wanted(facts))  # rule 13
     if seen.phase is Phase.READY:
         return Rest()  # rule 16
+    if seen.reason in _HOPELESS:
+        return _stop(facts, current, seen.reason)  # rule 14
     left = facts.policy.start_deadline_seconds - pending_seconds(current, seen, now)
     if left <= 0:
         return _stop(facts, current, Reason.START_TIMEOUT)  # rule 14

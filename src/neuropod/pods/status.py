@@ -112,6 +112,14 @@ def _starting(current: IncarnationFacts) -> str:
             return f"Fetching its image{told}."
         case Reason.SCHEDULING:
             return f"Looking for a place to run{told}."
+        case Reason.UNSCHEDULABLE:
+            return (
+                f"No machine of the cluster has room for it now{told}. It starts as soon as one has; waiting is free."
+            )
+        case Reason.VOLUME_WAITS:
+            return f"Its volume is not there yet{told}."
+        case Reason.IMAGE_NOT_FOUND | Reason.PULL_DENIED:
+            return f"Its image cannot be fetched{told}."
         case Reason.NOT_READY:
             return "Its process runs and does not answer yet. Its log shows what it is doing."
         case Reason.PLACE_OCCUPIED:
@@ -172,11 +180,14 @@ def _again_later(facts: PodFacts, last: IncarnationFacts, seconds: int) -> Shown
             f"It {_crash(facts, last)} and starts again in {seconds} s "
             f"(try {crashes} of {facts.policy.crash_restarts}). What it wrote outside its volume is gone."
         )
+        if last.message:
+            message += f" It said last: {last.message.rstrip('.')}."
         return Shown(Status.STARTING, Reason.CRASH_LOOP, message, since=last.ended_at)
     if last.reason is Reason.GPU_LOST:
         message = f"Its GPU cannot be used any more. It starts again in {seconds} s, on another one that is free."
         return Shown(Status.STARTING, last.reason, message, since=last.ended_at)
-    message = f"It was interrupted and starts again in {seconds} s. What it wrote outside its volume is gone."
+    told = f" ({last.message.rstrip('.')})" if last.message else ""
+    message = f"It was interrupted{told} and starts again in {seconds} s. What it wrote outside its volume is gone."
     return Shown(Status.STARTING, last.reason, message, since=last.ended_at)
 
 
@@ -202,7 +213,8 @@ def _ended_because(facts: PodFacts, last: IncarnationFacts) -> str:
         case Reason.CRASHED:
             crashes = crashes_in_a_row(last, facts.policy)
             times = f", {crashes} times in a row" if crashes > 1 else ""
-            return f"It {_crash(facts, last)}{times}. Its log says more; start it to try again."
+            why = f": {told}" if told else ""
+            return f"It {_crash(facts, last)}{times}{why}. Its log says more; start it to try again."
         case Reason.DISK_FULL:
             return (
                 f"It wrote more than its disk holds{f' ({told})' if told else ''}. Give it a larger container disk "
@@ -213,15 +225,25 @@ def _ended_because(facts: PodFacts, last: IncarnationFacts) -> str:
                 f"It was not ready within {_span(facts.policy.start_deadline_seconds)}. "
                 "Its log says more; start it to try again."
             )
-        case Reason.PREPARE_FAILED:
-            return f"What it runs on could not be prepared{f': {told}' if told else ''}. Start it to try again."
         case Reason.SECRET_MISSING:
             what = told or "a secret that it names is not there"
             return f"It was not started: {what}. Set it, or change the pod's variables, then start it."
-        case Reason.REJECTED:
-            return f"It cannot run as it is{f': {told}' if told else ''}. Change it, then start it."
         case _:
-            return f"It ended{f': {told}' if told else ''}. Start it to run it again."
+            what, then = _ENDS.get(last.reason, ("It ended", "Start it to run it again."))
+            return f"{what}{f': {told}' if told else ''}. {then}"
+
+
+# Why it ended, as far as that is not told, and what to do then.
+_ENDS = {
+    Reason.PREPARE_FAILED: ("What it runs on could not be prepared", "Start it to try again."),
+    Reason.REJECTED: ("It cannot run as it is", "Change it, then start it."),
+    Reason.IMAGE_NOT_FOUND: ("Its image is not there", "Correct its name, then start it."),
+    Reason.PULL_DENIED: (
+        "The registry refused its image",
+        "Give a name and password for that registry, or take another image, then start it.",
+    ),
+    Reason.QUOTA: ("It would take more than its owner may have there", "Stop another pod, then start it."),
+}
 
 
 def _ours(facts: PodFacts, since: datetime) -> Shown:

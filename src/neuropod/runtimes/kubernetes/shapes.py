@@ -1,0 +1,206 @@
+"""What is looked at of Pods, Nodes, Events and claims, and nothing else of them: thousands cost little."""
+
+from datetime import datetime
+
+import msgspec
+
+from neuropod.kube.shapes import Metadata, Shape
+
+
+class Waiting(Shape, frozen=True):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Running(Shape, frozen=True):
+    """Since when a container runs."""
+
+    started_at: datetime | None = None
+
+
+class Terminated(Shape, frozen=True):
+    """How a container ended."""
+
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class ContainerState(Shape, frozen=True):
+    """One of three."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Shape, frozen=True):
+    """A container as its node tells it."""
+
+    name: str = ""
+    state: ContainerState = ContainerState()
+
+
+class Condition(Shape, frozen=True):
+    """A condition of a Pod or a Node."""
+
+    type: str
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+    last_heartbeat_time: datetime | None = None
+
+
+class PodStatus(Shape, frozen=True):
+    """A Pod as its node tells it."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Requirements(Shape, frozen=True):
+    """What a container asks for; limits are not looked at."""
+
+    requests: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Container(Shape, frozen=True):
+    """A container as it was asked for."""
+
+    image: str = ""
+    resources: Requirements = Requirements()
+
+
+class PodSpec(Shape, frozen=True):
+    """A Pod as it was asked for."""
+
+    node_name: str = ""
+    containers: tuple[Container, ...] = ()
+
+
+class PodMetadata(Metadata, frozen=True):
+    """What a Pod says of itself."""
+
+    deletion_grace_period_seconds: int | None = None
+
+
+class PodShape(Shape, frozen=True):
+    """A Pod."""
+
+    metadata: PodMetadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def condition(self) -> dict[str, Condition]:
+        """Its conditions by type."""
+        return {condition.type: condition for condition in self.status.conditions}
+
+
+class Taint(Shape, frozen=True):
+    """What keeps Pods from a node."""
+
+    key: str = ""
+    effect: str = ""
+
+
+class NodeSpec(Shape, frozen=True):
+    """A node as it was asked for."""
+
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
+
+
+class Address(Shape, frozen=True):
+    """An address of a node."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(Shape, frozen=True):
+    """A node as its kubelet tells it."""
+
+    allocatable: dict[str, str] = msgspec.field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+
+class NodeShape(Shape, frozen=True):
+    """A Node."""
+
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> Condition | None:
+        """Its condition `Ready`."""
+        return next((one for one in self.status.conditions if one.type == "Ready"), None)
+
+
+class EventShape(Shape, frozen=True):
+    """An event about a Pod or a claim."""
+
+    metadata: Metadata
+    reason: str = ""
+    message: str = ""
+    type: str = ""
+    first_timestamp: datetime | None = None
+    last_timestamp: datetime | None = None
+    event_time: datetime | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When it happened last."""
+        return self.last_timestamp or self.event_time or self.first_timestamp
+
+
+class ClaimResources(Shape, frozen=True):
+    """What a claim asks for."""
+
+    requests: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class ClaimSpec(Shape, frozen=True):
+    """A claim as it was asked for."""
+
+    storage_class_name: str | None = None
+    volume_name: str = ""
+    resources: ClaimResources = ClaimResources()
+
+
+class ClaimStatus(Shape, frozen=True):
+    """A claim as it is."""
+
+    phase: str = ""
+    capacity: dict[str, str] = msgspec.field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+
+
+class ClaimShape(Shape, frozen=True):
+    """A PersistentVolumeClaim."""
+
+    metadata: Metadata
+    spec: ClaimSpec = ClaimSpec()
+    status: ClaimStatus = ClaimStatus()
+
+
+class StorageClassShape(Shape, frozen=True):
+    """A StorageClass."""
+
+    metadata: Metadata
+    provisioner: str = ""
+    reclaim_policy: str = "Delete"
+    allow_volume_expansion: bool = False
+    volume_binding_mode: str = "Immediate"
