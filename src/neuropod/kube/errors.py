@@ -34,8 +34,12 @@ class GoneError(KubeError):
     """410: the resourceVersion or the page asked for is no longer known; list again."""
 
 
-class NoSuchKindError(KubeError):
-    """404 to something other than a name: this cluster does not know the kind, or the namespace is not there."""
+class NotFoundError(KubeError):
+    """404 where absence is no answer: the object to patch, the pod to enter, the namespace to create in."""
+
+
+class NoSuchKindError(NotFoundError):
+    """404 to the path itself: this cluster does not know the kind."""
 
 
 class KubeUnavailableError(Exception):
@@ -51,7 +55,7 @@ _BY_STATUS: Mapping[int, type[KubeError]] = MappingProxyType(
         400: InvalidError,
         401: ForbiddenError,
         403: ForbiddenError,
-        404: NoSuchKindError,
+        404: NotFoundError,
         409: ConflictError,
         410: GoneError,
         422: InvalidError,

@@ -10,9 +10,11 @@ Names are camelCase in JSON by `Shape`. Everything the server may leave out need
 the carriers, client and informer.
 """
 
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
+
+ItemT = TypeVar("ItemT")
 
 
 class Shape(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,6 +42,20 @@ class Metadata(Shape, frozen=True):
     annotations: dict[str, str] = {}
     finalizers: tuple[str, ...] = ()
     owner_references: tuple[OwnerReference, ...] = ()
+
+
+class ListMetadata(Shape, frozen=True):
+    """What a list says of itself: when it was so, and where its next page is."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class Page(Shape, Generic[ItemT], frozen=True):
+    """A page of a list."""
+
+    metadata: ListMetadata = ListMetadata()
+    items: list[ItemT] | None = None
 
 
 class Named(Protocol):
