@@ -10,8 +10,8 @@ import pytest
 from neuropod.runtimes.local import launcher, seccomp
 from neuropod.runtimes.local.plan import Plan, VolumePlan
 from neuropod.runtimes.local.podenv import Places, binds_of, start_of
-from neuropod.runtimes.local.probe import is_good_answer
 from neuropod.runtimes.local.sandbox import HostRoot, Sandbox, sandbox_of
+from neuropod.runtimes.readiness import is_good_answer
 
 
 def a_plan(**changes) -> Plan:

@@ -77,10 +77,8 @@ def namespace(tenant: Tenant) -> Object:
 def belongs(found: Object, tenant: Tenant) -> bool:
     """Tell whether a namespace that is there is this user's, of this installation (SECURITY 16)."""
     metadata = found["metadata"]
-    return (
-        metadata.get("labels", {}).get(names.INSTALLATION) == tenant.installation
-        and metadata.get("annotations", {}).get(names.USER_ID) == tenant.owner
-    )
+    marks = metadata.get("labels", {}).get(names.INSTALLATION), metadata.get("annotations", {}).get(names.USER_ID)
+    return marks == (tenant.installation, tenant.owner)
 
 
 def fences(tenant: Tenant, fence: Fence) -> list[Object]:

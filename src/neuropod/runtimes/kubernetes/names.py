@@ -22,6 +22,7 @@ USER_ID = "neuropod.io/user-id"
 VOLUME_NAME = "neuropod.io/volume-name"
 READY_WHEN = "neuropod.io/ready-when"  # `process`, `tcp:8888`, `http:8888`
 READY_AT = "neuropod.io/ready-at"
+DEVICES = "neuropod.io/devices"  # the GPUs that it was given, by our names, with commas between
 STOPPING_AT = "neuropod.io/stopping-at"
 STOP_REASON = "neuropod.io/stop-reason"
 STOP_MESSAGE = "neuropod.io/stop-message"  # what was wrong with one that was stopped before it ran

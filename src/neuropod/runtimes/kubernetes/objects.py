@@ -29,6 +29,7 @@ class Ways:
     cpu_overcommit: float = 1.0
     disk_overcommit: float = 1.0
     fs_group: int | None = None
+    shared_volumes: bool = False  # several machines can mount one (ReadWriteMany)
 
 
 def ready_when(workload: Workload) -> str:
@@ -77,7 +78,12 @@ def pod(workload: Workload, ways: Ways, *, claim: str | None) -> Object:
             "name": names.pod_of(workload),
             "namespace": names.namespace_of(workload.owner_hash),
             "labels": names.pod_labels(workload),
-            "annotations": {names.READY_WHEN: ready_when(workload)},
+            "annotations": _drop_none(
+                {
+                    names.READY_WHEN: ready_when(workload),
+                    names.DEVICES: ",".join(workload.resources.devices) or None,
+                }
+            ),
             "finalizers": [names.FINALIZER],
         },
         "spec": _drop_none(spec),

@@ -9,8 +9,8 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from neuropod.runtimes.contract import LogLine, LogQuery
-from neuropod.runtimes.local.log import LogReader, position_of_tail
 from neuropod.runtimes.local.shims import Subscription
+from neuropod.runtimes.logfiles import LogReader, position_of_tail
 
 _LINES_PER_TURN = 256  # then others get the event loop
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from neuropod.runtimes.local.log import LogWriter
 from neuropod.runtimes.local.loop import Loop
+from neuropod.runtimes.logfiles import LogWriter
 
 _CHUNK = 256 << 10
 _BURST_BYTES = 64 << 20

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from neuropod.runtimes.local.loop import Loop, Timer
+from neuropod.runtimes.readiness import ENOUGH_BYTES, REQUEST, is_good_answer, pause_seconds
 
-# Each: until how many seconds after the start, and how long between two looks.
-_PACE = ((5.0, 0.02), (30.0, 0.05), (120.0, 0.25), (float("inf"), 1.0))
 _ANSWER_SECONDS = 10.0
-_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: neuropod-readiness\r\nConnection: close\r\n\r\n"
 LOOPBACKS: tuple[tuple[socket.AddressFamily, str], ...] = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 Inside = Callable[[], AbstractContextManager[None]]
@@ -58,7 +56,7 @@ class Probe:
         self._drop()
 
     def _again(self) -> None:
-        pause = next(pause for until, pause in _PACE if self._elapsed < until)
+        pause = pause_seconds(self._elapsed)
         self._elapsed += pause
         self._timer = self._loop.call_later(pause, self._look)
 
@@ -83,7 +81,7 @@ class Probe:
             self._ready()
         else:
             try:
-                connection.send(_REQUEST)
+                connection.send(REQUEST)
             except OSError:
                 self._failed()
                 return
@@ -101,7 +99,7 @@ class Probe:
         self._heard += data
         if is_good_answer(self._heard):
             self._ready()
-        elif not data or len(self._heard) >= 12:
+        elif not data or len(self._heard) >= ENOUGH_BYTES:
             self._failed()
 
     def _ready(self) -> None:
@@ -119,9 +117,3 @@ class Probe:
             self._loop.remove(self._connection.fileno())
             self._connection.close()
             self._connection = None
-
-
-def is_good_answer(data: bytes) -> bool:
-    """Tell whether an answer begins like HTTP with a status below 500."""
-    status = data[9:12]
-    return data.startswith(b"HTTP/1.") and len(status) == 3 and status.isdigit() and 100 <= int(status) < 500

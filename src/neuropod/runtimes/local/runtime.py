@@ -16,6 +16,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from neuropod.ids import InstallationId, PodId, RuntimeId, VolumeId
+from neuropod.runtimes import logfiles
 from neuropod.runtimes.contract import (
     Capability,
     Capacity,
@@ -36,7 +37,7 @@ from neuropod.runtimes.contract import (
     WorkloadId,
     WorkloadRejectedError,
 )
-from neuropod.runtimes.local import cleaning, control, executing, keeping, log, usage
+from neuropod.runtimes.local import cleaning, control, executing, keeping, usage
 from neuropod.runtimes.local.devices import MachineGpus, notes_on
 from neuropod.runtimes.local.following import lines_of
 from neuropod.runtimes.local.ground import Opened, open_machine
@@ -298,7 +299,7 @@ class LocalRuntime:
             gid=uid if as_root else os.getgid(),
         )
         self._directories.place(plan)
-        for old in log.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):
+        for old in logfiles.prune(plan.log_dir.parent, self._limits.log_incarnations - 1):
             cleaning.delete_log(old)
         self._starter.start(plan, {name: secret.reveal() for name, secret in workload.env.items()})
 
@@ -366,7 +367,7 @@ class LocalRuntime:
         with suppress(OSError, ValueError):  # without a plan nothing was begun
             cleaning.clean(opened, Plan.read(directory), state if state and state.boot_id == self._boot_id else None)
         if not lives:
-            log.trim(self._directories.log_dir(workload_id.pod, workload_id.incarnation), self._limits.log_bytes)
+            logfiles.trim(self._directories.log_dir(workload_id.pod, workload_id.incarnation), self._limits.log_bytes)
         self._directories.take_away(directory)
 
     async def forget(self, workload_id: WorkloadId) -> None:

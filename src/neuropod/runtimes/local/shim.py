@@ -32,7 +32,6 @@ from neuropod.runtimes.local.control import ControlServer, Request, answer
 from neuropod.runtimes.local.environments import PrepareFailedError
 from neuropod.runtimes.local.execs import Doors, Execs
 from neuropod.runtimes.local.incoming import open_port
-from neuropod.runtimes.local.log import LogWriter, trim
 from neuropod.runtimes.local.loop import Loop, Timer
 from neuropod.runtimes.local.output import Output
 from neuropod.runtimes.local.plan import Plan
@@ -41,6 +40,7 @@ from neuropod.runtimes.local.probe import Probe
 from neuropod.runtimes.local.resources import NotPreparedError, Resources, prepare_environment
 from neuropod.runtimes.local.state import ProcessId, State, boot_id, write_state
 from neuropod.runtimes.local.worker import Worker
+from neuropod.runtimes.logfiles import LogWriter, trim
 
 _LINGER_SECONDS = 3.0  # for a follower that comes when the end is already there
 _LINGER_FOLLOWED_SECONDS = 60.0

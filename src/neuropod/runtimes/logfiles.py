@@ -1,4 +1,4 @@
-"""The log of one incarnation: capped segments on disk, written by the shim, read by the server.
+"""The log of one incarnation: capped segments on disk, written by `local`'s shim or from a cluster, read by the server.
 
 A segment is a file named by the position of its first byte, so positions are absolute and a reader notices what was
 dropped. While the pod runs the last `LIVE_BYTES` are kept, which is what a follower may fall behind; `trim` cuts to

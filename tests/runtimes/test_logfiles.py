@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.local import log
-from neuropod.runtimes.local.log import Line, LogReader, LogWriter, position_of_tail, prune, trim
+from neuropod.runtimes import logfiles as log
+from neuropod.runtimes.logfiles import Line, LogReader, LogWriter, position_of_tail, prune, trim
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,129 @@
+"""What of a cluster can be promised to pods: its nodes, less what others take. Called by `runtime.capacity`.
+
+A look at others' Pods is a list of the whole cluster, so it serves for some seconds.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from fnmatch import fnmatchcase
+
+from neuropod.ids import InstallationId, VolumeId
+from neuropod.kit.clock import Clock
+from neuropod.kube.client import KubeClient
+from neuropod.kube.kinds import PODS
+from neuropod.runtimes.contract import Capacity, Device
+from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.nodes import allocatable, answers, free_by_node, label_of, minus, takes_pods
+from neuropod.runtimes.kubernetes.objects import Ways, device_name
+from neuropod.runtimes.kubernetes.reasons import Free, requests_of
+from neuropod.runtimes.kubernetes.seen import is_ended
+from neuropod.runtimes.kubernetes.shapes import NodeShape, PodShape
+from neuropod.runtimes.kubernetes.watching import ClusterWatch
+
+# What vendors' device plugins call their GPUs, and the label by which their discovery names the model.
+GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe")
+MODEL_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "amd.com/gpu.device-id", "gpu.intel.com/product")
+_OTHERS_SECONDS = 10.0
+
+
+class ClusterCapacity:
+    """One cluster's capacity."""
+
+    def __init__(
+        self, client: KubeClient, watch: ClusterWatch, installation: InstallationId, clock: Clock, ways: Ways
+    ) -> None:
+        self._client = client
+        self._watch = watch
+        self._installation = installation
+        self._clock = clock
+        self._ways = ways
+        self._others: tuple[float, list[PodShape]] | None = None
+        self._lock = asyncio.Lock()
+
+    async def now(self) -> Capacity:
+        """Return what can be promised in all. Raises what the client raises."""
+        others = await self._pods_of_others()
+        return capacity_of(self._watch.nodes(), others, list(self._watch.pods()), self._ways)
+
+    async def free(self) -> dict[str, Free]:
+        """Return what each node that takes pods has left. Raises what the client raises."""
+        others = await self._pods_of_others()
+        return free_by_node(self._watch.nodes(), [*others, *self._watch.pods()])
+
+    async def _pods_of_others(self) -> list[PodShape]:
+        async with self._lock:  # many ask at once, one asks the cluster
+            now = self._clock.monotonic()
+            if self._others is None or now - self._others[0] > _OTHERS_SECONDS:
+                selector = f"{names.INSTALLATION}!={self._installation}"
+                fields = "status.phase!=Succeeded,status.phase!=Failed"
+                self._others = now, (await self._client.list_at(PodShape, PODS, labels=selector, fields=fields))[0]
+            return self._others[1]
+
+
+def capacity_of(
+    nodes: Iterable[NodeShape], others: Iterable[PodShape], ours: Sequence[PodShape], ways: Ways
+) -> Capacity:
+    """Return what the nodes that take pods have in all, less what others' Pods take there; pure."""
+    by_node: dict[str, list[Free]] = {}
+    for pod in others:
+        if pod.spec.node_name and not is_ended(pod):
+            by_node.setdefault(pod.spec.node_name, []).append(requests_of(pod))
+    held = {name for pod in ours if not is_ended(pod) for name in devices_of(pod)}
+    cpu_milli = memory_bytes = disk_bytes = 0
+    devices: list[Device] = []
+    for node in sorted(nodes, key=lambda one: one.metadata.name):
+        left = allocatable(node)
+        for taken in by_node.get(node.metadata.name, ()):
+            left = minus(left, taken)
+        if takes_pods(node):
+            cpu_milli += max(0, left.cpu_milli)
+            memory_bytes += max(0, left.memory_bytes)
+            disk_bytes += max(0, left.disk_bytes)
+        devices += _devices(node, left, held)
+    return Capacity(
+        cpu_cores=int(cpu_milli * ways.cpu_overcommit) // 1000,
+        memory_bytes=memory_bytes,
+        disk_bytes=int(disk_bytes * ways.disk_overcommit),
+        devices=tuple(devices),
+        volume_hosts={} if ways.shared_volumes else volume_hosts(ours),
+    )
+
+
+def _devices(node: NodeShape, left: Free, held: AbstractSet[str]) -> list[Device]:
+    """Return a node's GPUs: those that pods of ours have, and as many more as nobody else took.
+
+    Which ones another took nobody tells, so they are those of the highest numbers that ours do not have.
+    """
+    host, told = node.metadata.name, dict(node.metadata.labels)
+    made = []
+    for resource, whole in sorted(allocatable(node).others.items()):
+        if not any(fnmatchcase(resource, pattern) for pattern in GPU_RESOURCES):
+            continue
+        model = label_of(node, MODEL_LABELS) or resource
+        if resource.startswith("nvidia.com/mig-"):
+            model = f"{model}-{resource.rpartition('/')[2]}"
+        every = [device_name(host, resource, index) for index in range(whole)]
+        ours = [name for name in every if name in held]
+        more = [name for name in every if name not in held][: max(0, left.others.get(resource, 0) - len(ours))]
+        given = ours + more if takes_pods(node) else ours
+        trouble = "" if answers(node) else "its node gives no answer"
+        made += [
+            Device(name=name, model=model, trouble=trouble, host=host, resource=resource, labels=told)
+            for name in sorted(given, key=every.index)
+        ]
+    return made
+
+
+def devices_of(pod: PodShape) -> list[str]:
+    """Return the GPUs that a Pod of ours was given."""
+    return [name for name in pod.metadata.annotations.get(names.DEVICES, "").split(",") if name]
+
+
+def volume_hosts(pods: Iterable[PodShape]) -> dict[VolumeId, str]:
+    """Return where volumes are mounted now."""
+    return {
+        VolumeId(pod.metadata.labels[names.VOLUME]): pod.spec.node_name
+        for pod in pods
+        if names.VOLUME in pod.metadata.labels and pod.spec.node_name and not is_ended(pod)
+    }

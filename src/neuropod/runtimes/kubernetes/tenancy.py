@@ -1,0 +1,93 @@
+"""Users' namespaces: made at first use, adopted only when they are theirs, fenced before anything runs in them.
+
+Called by `runtime.ensure`. What is in one is looked at once in a while and put back where somebody changed it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+import structlog
+
+from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import ConflictError
+from neuropod.kube.kinds import NAMESPACES
+from neuropod.kube.objects import Object
+from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadRejectedError
+from neuropod.runtimes.kubernetes import fences
+from neuropod.runtimes.kubernetes.fences import Fence, Tenant
+from neuropod.words import Reason
+
+log = structlog.get_logger(__name__)
+
+
+class Tenancy:
+    """The namespaces of one cluster."""
+
+    def __init__(self, client: KubeClient, fence: Callable[[], Fence]) -> None:
+        self._client = client
+        self._fence = fence  # as it is now: nodes come and go
+        self._fenced: dict[str, Tenant] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def prepare(self, tenant: Tenant) -> None:
+        """Let the user's namespace be there, fenced. Looked at once per namespace, until `forget`.
+
+        Raises WorkloadRejectedError where it is somebody else's, RuntimeUnavailableError while one is being deleted,
+        and what the client raises.
+        """
+        if self._fenced.get(tenant.namespace) == tenant:
+            return
+        async with self._locks.setdefault(tenant.namespace, asyncio.Lock()):
+            if self._fenced.get(tenant.namespace) != tenant:
+                await self._take(tenant)
+                await self._put_back(tenant)
+                self._fenced[tenant.namespace] = tenant
+
+    def forget(self, namespace: str) -> None:
+        """Look again the next time: something said that it is not there any more."""
+        self._fenced.pop(namespace, None)
+
+    async def _take(self, tenant: Tenant) -> None:
+        found = await self._client.get(NAMESPACES, tenant.namespace)
+        if found is None:
+            try:
+                found = await self._client.create(fences.namespace(tenant))
+            except ConflictError:  # another server was quicker
+                found = await self._client.get(NAMESPACES, tenant.namespace)
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            raise RuntimeUnavailableError(f"namespace {tenant.namespace} is being deleted")
+        if not fences.belongs(found, tenant):
+            raise WorkloadRejectedError(
+                f"namespace {tenant.namespace} of the cluster belongs to somebody else; an administrator has to look",
+                reason=Reason.REJECTED,
+            )
+
+    async def _put_back(self, tenant: Tenant) -> None:
+        await self._client.apply(fences.namespace(tenant))
+        for wanted in fences.fences(tenant, self._fence()):
+            await self._client.apply(wanted)
+
+    # ---- once in a while
+
+    async def put_back_all(self) -> None:
+        """Let all known namespaces be as they should; one that is gone is forgotten. Raises what the client raises."""
+        for tenant in list(self._fenced.values()):
+            found = await self._client.get(NAMESPACES, tenant.namespace)
+            if found is None or found["metadata"].get("deletionTimestamp"):
+                self.forget(tenant.namespace)
+            elif fences.belongs(found, tenant):
+                await self._put_back(tenant)
+
+    @property
+    def known(self) -> list[Tenant]:
+        """Whose namespaces were prepared."""
+        return list(self._fenced.values())
+
+
+def server_subject(username: str) -> Object | None:
+    """Return who we are as the subject of a RoleBinding; None for one who has rights of his own (a kubeconfig)."""
+    words = username.split(":")
+    if len(words) != 4 or words[:2] != ["system", "serviceaccount"]:
+        return None
+    return {"kind": "ServiceAccount", "namespace": words[2], "name": words[3]}

@@ -1,0 +1,168 @@
+"""What the watches of one cluster hold: our Pods, its nodes, our claims; and the nudges that their changes make.
+
+Made by `runtime`, which starts and ends it. It answers where a Pod is, never whether one is there: an absence is
+believed only after a live look. What a change means beyond a nudge is asked of those that subscribed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+
+from neuropod.ids import InstallationId, PodId
+from neuropod.kit.clock import Clock
+from neuropod.kit.tasks import TaskSet
+from neuropod.kube.client import KubeClient
+from neuropod.kube.informer import Informer, Key
+from neuropod.kube.kinds import NODES, PERSISTENT_VOLUME_CLAIMS, PODS
+from neuropod.runtimes.contract import WorkloadId
+from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.seen import is_ended
+from neuropod.runtimes.kubernetes.shapes import ClaimShape, NodeShape, PodShape
+
+_NUDGES = 10_000
+
+PodHook = Callable[[Key, PodShape | None, PodShape | None], None]
+
+
+class ClusterWatch:
+    """The informers of one cluster."""
+
+    def __init__(self, client: KubeClient, installation: InstallationId, clock: Clock) -> None:
+        ours = names.selector_of_installation(installation)
+        self._pods = Informer(client, PODS, PodShape, clock=clock, labels=ours, on_change=self._pod_changed)
+        self._nodes = Informer(client, NODES, NodeShape, clock=clock, on_change=self._node_changed)
+        self._claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, ClaimShape, clock=clock, labels=ours)
+        self._keys: dict[PodId, Key] = {}
+        self._by_node: dict[str, set[PodId]] = {}
+        self._watchers: set[asyncio.Queue[PodId]] = set()
+        self._later: dict[PodId, asyncio.TimerHandle] = {}
+        self.on_pod: list[PodHook] = []
+
+    def start(self, tasks: TaskSet) -> None:
+        """Let the informers run."""
+        for informer, name in ((self._pods, "pods"), (self._nodes, "nodes"), (self._claims, "claims")):
+            tasks.start(informer.run(), name=f"watch of {name}")
+
+    async def synced(self, timeout_seconds: float) -> None:
+        """Return once all was read. Raises KubeUnavailableError."""
+        for informer in (self._pods, self._nodes, self._claims):
+            await informer.synced(timeout_seconds)
+
+    def close(self) -> None:
+        """Send no more nudges."""
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+
+    # ---- what is there
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the watch of Pods stands (SECURITY 3)."""
+        return self._pods.fresh
+
+    @property
+    def problem(self) -> str:
+        """Why it does not; empty while it does."""
+        return self._pods.problem
+
+    def key_of(self, pod: PodId) -> Key | None:
+        """Return where a pod's Pod is, or was last."""
+        return self._keys.get(pod)
+
+    def remember(self, pod: PodId, key: Key) -> None:
+        """Note where a Pod was just made, before the watch tells it."""
+        self._keys[pod] = key
+
+    def has_claim(self, key: Key) -> ClaimShape | None:
+        """Return a claim of ours; None where the watch does not know one (now)."""
+        return self._claims.items.get(key) if self._claims.fresh else None
+
+    def standing(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return that very incarnation's Pod as the watch has it; None while the watch is cut."""
+        key = self._keys.get(workload_id.pod)
+        found = None if key is None or not self._pods.fresh else self._pods.items.get(key)
+        return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
+
+    def at(self, key: Key) -> PodShape | None:
+        """Return what the watch has in a place."""
+        return self._pods.items.get(key)
+
+    def pods(self) -> Iterator[PodShape]:
+        """Yield all our Pods."""
+        return iter(self._pods.items.values())
+
+    def nodes(self) -> Iterator[NodeShape]:
+        """Yield all nodes."""
+        return iter(self._nodes.items.values())
+
+    def node(self, name: str) -> NodeShape | None:
+        """Return a node; None where the watch does not know it."""
+        return self._nodes.items.get(("", name))
+
+    @property
+    def knows_nodes(self) -> bool:
+        """Whether a node that is not known is none."""
+        return self._nodes.fresh
+
+    # ---- changes
+
+    async def nudges(self) -> AsyncIterator[PodId]:
+        """Yield the pods about which something may have changed."""
+        queue: asyncio.Queue[PodId] = asyncio.Queue(_NUDGES)
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    def nudge(self, pod: PodId) -> None:
+        """Tell all that follow."""
+        for queue in self._watchers:
+            with suppress(asyncio.QueueFull):  # lost, as a nudge may be
+                queue.put_nowait(pod)
+
+    def nudge_later(self, pod: PodId, seconds: float) -> None:
+        """Tell them then: about what changes without a sign. One at a time per pod."""
+        if pod in self._later:
+            return
+
+        def due() -> None:
+            self._later.pop(pod, None)
+            self.nudge(pod)
+
+        self._later[pod] = asyncio.get_running_loop().call_later(seconds, due)
+
+    def _pod_changed(self, key: Key, before: PodShape | None, now: PodShape | None) -> None:
+        shown = now or before
+        workload_id = None if shown is None else names.workload_of(shown.metadata.labels)
+        if workload_id is None:
+            return
+        pod = workload_id.pod
+        if before is not None and before.spec.node_name:
+            self._by_node.get(before.spec.node_name, set()).discard(pod)
+        if now is not None:
+            self._keys[pod] = key
+            if now.spec.node_name and not is_ended(now):
+                self._by_node.setdefault(now.spec.node_name, set()).add(pod)
+        elif self._keys.get(pod) == key:
+            del self._keys[pod]
+            if (timer := self._later.pop(pod, None)) is not None:
+                timer.cancel()
+        self.nudge(pod)
+        for hook in self.on_pod:
+            hook(key, before, now)
+
+    def _node_changed(self, key: Key, before: NodeShape | None, now: NodeShape | None) -> None:
+        """Tell about a node's pods when it went, came, or was fenced; its daily heartbeats are nobody's business."""
+        if _standing_of(before) != _standing_of(now):
+            for pod in self._by_node.get(key[1], ()):
+                self.nudge(pod)
+
+
+def _standing_of(node: NodeShape | None) -> tuple[str, bool] | None:
+    if node is None:
+        return None
+    fenced = any(taint.key == "node.kubernetes.io/out-of-service" for taint in node.spec.taints)
+    return (node.ready.status if node.ready is not None else "Unknown", fenced)
