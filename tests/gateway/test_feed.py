@@ -25,6 +25,7 @@ from neuropod.kit.secrets import SecretBox
 from neuropod.pods.records import IncarnationRow, PortRow
 from neuropod.pods.service import Pods
 from neuropod.runtimes.contract import Phase
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.words import Access, Reason, Status, Want
 from support.gateway import RUNTIME, Recorder, answering, parse, serving, until
@@ -35,7 +36,11 @@ INSTALLATION = InstallationId("npd_test")
 
 def _pods(runtimes=("fake:one",)):
     return Pods(
-        Settings(), SecretBox(SecretBox.new_key()), SystemClock(), dict.fromkeys(runtimes, object()), INSTALLATION
+        Settings(),
+        SecretBox(SecretBox.new_key()),
+        SystemClock(),
+        Runtimes.of(dict.fromkeys(runtimes, object())),
+        INSTALLATION,
     )
 
 
@@ -180,11 +185,11 @@ async def _internal(served, path: Path):
 async def _gateway_alone(served, path: Path):
     """Run a gateway that knows only the socket; it reaches pods through the same runtime, other hosts at the server."""
     server_socket = ServerSocket(path)
-    installation, addresses = await server_socket.hello()
+    hello = await server_socket.hello()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         gateway = Gateway(
-            Settings(), addresses, installation, {RUNTIME: served.runtime}, RemoteDoorkeeper(server_socket),
+            Settings(), hello.addresses, hello.installation, {RUNTIME: served.runtime}, RemoteDoorkeeper(server_socket),
             SystemClock(), server_address=("127.0.0.1", served.port),
         )  # fmt: skip
         feed = SocketFeed(gateway.table, server_socket, SystemClock())

@@ -16,10 +16,13 @@ import ssl
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn._types import ASGIApplication
 
+from neuropod.gateway.askers import Askers
+from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.connector import Connector, Connectors, Dials
 from neuropod.gateway.front import FrontProtocol
 from neuropod.gateway.gate import Doorkeeper, Gate
@@ -80,6 +83,8 @@ class Gateway:
             self.streams,
             addresses,
             server,
+            _askers(settings, doorkeeper.carrier_key, self.table, clock),
+            installation,
         )
         self._is_trusted = _trust(settings.trusted_proxies)
         self._others = frozenset({addresses.console_host, addresses.api_host})
@@ -105,6 +110,13 @@ class Gateway:
         """Cut everything that is open: the server ends."""
         self.streams.cut_all()
         self.connectors.end_all()
+
+
+def _askers(settings: Settings, key: CarrierKey | None, table: RouteTable, clock: Clock) -> Askers | None:
+    """Return what the gate knows of carriers that ask it; None where no cluster has such a carrier."""
+    names = {urlsplit(cluster.gate_url).hostname for cluster in settings.kubernetes if cluster.gate_url is not None}
+    hosts = frozenset(f"[{name}]" if ":" in name else name for name in names if name)
+    return Askers(key, hosts, table, clock) if key is not None and hosts else None
 
 
 def _own_certificate(settings: Settings) -> ssl.SSLContext | None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from neuropod.accounts.visitors import Visitor
 from neuropod.db.engine import Session
+from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.gate import Credential, Entry, Hop, Known
 from neuropod.gateway.passes import CookieNames, Pass, cookie_values, make_pass, read_pass
 from neuropod.gateway.tickets import HOP_SECONDS, begin_hop, read_hop, redeem_ticket
@@ -44,6 +45,7 @@ class LocalDoorkeeper:
         pass_seconds: float,
     ) -> None:
         self._box = box
+        self.carrier_key: CarrierKey | None = CarrierKey.of_installation(box)
         self._visitors = visitors
         self._transaction = transaction
         self._clock = clock

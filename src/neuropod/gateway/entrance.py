@@ -1,11 +1,14 @@
-"""The gate's own paths on pod hosts, below /.neuropod/: so far the entrance, where tickets are redeemed.
+"""The gate's own paths on pod hosts, below /.neuropod/: the entrance, where tickets are redeemed, and the sign-in.
 
-Called by the proxy; nothing below that path ever reaches a pod.
+Called by visit; nothing below that path ever reaches a pod. To the sign-in come only visitors whom a controller of the
+nginx class sends there (carriers.nginx), with the address that they asked for as `rd`.
 """
 
-from urllib.parse import parse_qs
+import re
+from urllib.parse import parse_qs, urlsplit
 
 from neuropod.gateway import pages
+from neuropod.gateway.carriers.style import SIGN_IN_PATH
 from neuropod.gateway.gate import Doorkeeper
 from neuropod.gateway.heads import RequestHead
 from neuropod.gateway.pages import Answer, Situation
@@ -14,11 +17,31 @@ from neuropod.settings import Addresses
 
 ENTER_PATH = "/.neuropod/enter"
 MOST_FORM_BYTES = 8192
+_TARGET = re.compile(r"/[!-~]*")  # what a request's target may hold; no line ends
 
 
 def is_own_path(target: bytes) -> bool:
     """Tell whether a request is for the gate itself."""
     return target.startswith(b"/.neuropod") and target[10:11] in {b"/", b"?", b""}
+
+
+def is_sign_in(head: RequestHead) -> bool:
+    """Tell whether a visitor was sent to sign in."""
+    return head.path == SIGN_IN_PATH.encode() and head.method in {b"GET", b"HEAD"}
+
+
+def target_after_sign_in(head: RequestHead) -> str:
+    """Return where on this host they come back to: what they asked for, else the start.
+
+    Anybody can make a link with any `rd`; only its path and query are taken, so it leads nowhere else.
+    """
+    query = head.target.partition(b"?")[2].decode("latin-1")
+    try:
+        asked = urlsplit(parse_qs(query, max_num_fields=8).get("rd", [""])[0])
+    except ValueError:
+        return "/"
+    target = asked.path + (f"?{asked.query}" if asked.query else "")
+    return target if _TARGET.fullmatch(target) and not is_own_path(target.encode()) else "/"
 
 
 async def enter(

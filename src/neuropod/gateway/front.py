@@ -21,8 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from neuropod.gateway import pages
+from neuropod.gateway.carriers.asked import is_question
 from neuropod.gateway.heads import BadHeadError, RequestHead, read_head
 from neuropod.gateway.proxy import Exchange, Parts
+from neuropod.gateway.question import Question
 from neuropod.gateway.visit import Passage, Visit
 
 # A hostile pod can make a browser send 180 cookies of 4 KB with every request to its sibling hosts (SECURITY 18).
@@ -170,7 +172,9 @@ class FrontProtocol(HttpToolsProtocol):
             self._ignored_upgrade = head
             return
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        if self._is_pod_host(head.host) and not self._is_health_check(head):
+        if self._is_question(head):
+            self._take(Question(self._parts, self, head, keep_alive=keep_alive))
+        elif self._is_pod_host(head.host) and not self._is_health_check(head):
             self._take(Visit(self._parts, self, head, keep_alive=keep_alive))
         elif self._parts.server is not None:
             self._take(Passage(self._parts, self, head, keep_alive=keep_alive))
@@ -192,6 +196,11 @@ class FrontProtocol(HttpToolsProtocol):
     def _is_health_check(self, head: RequestHead) -> bool:
         """Tell whether it is one for the server: those are answered on any host, but a pod's path is the pod's."""
         return head.target in _HEALTH_CHECKS and self._parts.table.get(head.host) is None
+
+    def _is_question(self, head: RequestHead) -> bool:
+        """Tell whether it is one of a carrier's to the gate: on the host of a `gate_url`, nowhere else."""
+        askers = self._parts.askers
+        return askers is not None and is_question(head.target) and head.host in askers.hosts
 
     def _take(self, exchange: Exchange) -> None:
         self._earlier = self.cycle

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from neuropod.accounts.access import may_pass
 from neuropod.accounts.visitors import Visitor
+from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.routes import Route
 from neuropod.kit.clock import Clock
 
@@ -63,6 +64,8 @@ class DoorkeeperUnavailableError(Exception):
 
 class Doorkeeper(Protocol):
     """Knows who somebody is, sends the unknown to the console and takes back who comes from there."""
+
+    carrier_key: CarrierKey | None  # how the gate and carriers on clusters know each other
 
     async def identify(self, credential: Credential) -> Known | None:
         """Return whose credential it is; None when it opens nothing (any more). Raises DoorkeeperUnavailableError."""

@@ -33,7 +33,7 @@ _NOT_FORWARDED = _HOP_BY_HOP | _OURS_TO_SET
 _IDENTITY = b"x-neuropod-"
 _ONCE = frozenset({
     b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"sec-fetch-user", b"x-neuropod-key",
-    b"upgrade", b"expect", b"transfer-encoding", b"content-length",
+    b"x-neuropod-carried", b"upgrade", b"expect", b"transfer-encoding", b"content-length",
 })  # fmt: skip
 _LISTS = frozenset({
     b"connection", b"cookie", b"accept", b"referer", b"x-forwarded-for", b"access-control-request-method",

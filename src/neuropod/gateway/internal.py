@@ -3,7 +3,7 @@
 Whoever can open that socket may know everything that is said here, so nothing is checked again; the app must never be
 reachable by any other way. `remote.py` is the other end.
 
-- `GET /internal/hello`: the installation and the addresses that URLs and origins come from.
+- `GET /internal/hello`: the installation, the addresses that URLs and origins come from, the key of carriers.
 - `GET /internal/routes`: a stream of JSON lines: `{"set": […], "gone": […]}` first for all routes, then for each change
   (an empty one says that rights may have changed), `{"loaded": true}` once the snapshot is complete, `{}` now and then.
 - `POST /internal/gate`: the doorkeeper's questions, as JSON.
@@ -11,6 +11,7 @@ reachable by any other way. `remote.py` is the other end.
 """
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -54,7 +55,12 @@ class InternalApp:
             return
         match scope["method"], scope["path"]:
             case "GET", "/internal/hello":
-                hello = {"installation": self._installation, "addresses": self._addresses.model_dump()}
+                key = self._doorkeeper.carrier_key
+                hello = {
+                    "installation": self._installation,
+                    "addresses": self._addresses.model_dump(),
+                    "carrier_key": None if key is None else base64.b64encode(key.key).decode(),
+                }
                 await _answer(send, 200, hello)
             case "GET", "/internal/routes":
                 await self._stream(receive, send)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import structlog
 
 from neuropod.gateway import pages
+from neuropod.gateway.askers import Askers
 from neuropod.gateway.connector import BusyError, Connector, Connectors
 from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Gate
 from neuropod.gateway.heads import Framing, RequestHead, answered_head, forwarded_head
@@ -30,6 +31,7 @@ from neuropod.gateway.splice import Splice
 from neuropod.gateway.streams import OpenStreams
 from neuropod.gateway.table import RouteTable
 from neuropod.gateway.upstream import Upstream
+from neuropod.ids import InstallationId
 from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
 from neuropod.settings import Addresses
 
@@ -50,6 +52,8 @@ class Parts:
     streams: OpenStreams
     addresses: Addresses
     server: Connector | None = None  # where other hosts are forwarded to; None: they are served here
+    askers: Askers | None = None  # carriers that ask the gate here; None: there are none
+    installation: InstallationId | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def told(self, host: str) -> bool:

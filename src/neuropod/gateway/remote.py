@@ -5,7 +5,9 @@ the server is away the table stays as it was, so open streams and known passes g
 again, from a new snapshot, as soon as the server is back.
 """
 
+import base64
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import httpx
 import structlog
 
 from neuropod.accounts.visitors import Visitor
+from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.gate import Credential, DoorkeeperUnavailableError, Entry, Hop, Known
 from neuropod.gateway.internal import BEAT_SECONDS, read_line
 from neuropod.gateway.routes import Route
@@ -30,6 +33,15 @@ _LONGEST_RETRY_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a server says of itself; `carrier_key`: how the gate and carriers on clusters know each other."""
+
+    installation: InstallationId
+    addresses: Addresses
+    carrier_key: CarrierKey | None
+
+
 class ServerSocket:
     """Requests to a server by its Unix socket."""
 
@@ -42,10 +54,15 @@ class ServerSocket:
             trust_env=False,
         )
 
-    async def hello(self) -> tuple[InstallationId, Addresses]:
-        """Return the server's installation and addresses. Raises DoorkeeperUnavailableError."""
+    async def hello(self) -> Hello:
+        """Return who the server is. Raises DoorkeeperUnavailableError."""
         content = await self._answer(self._client.build_request("GET", "/internal/hello"))
-        return InstallationId(content["installation"]), Addresses(**content["addresses"])
+        key = content["carrier_key"]
+        return Hello(
+            InstallationId(content["installation"]),
+            Addresses(**content["addresses"]),
+            None if key is None else CarrierKey(base64.b64decode(key)),
+        )
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Ask the doorkeeper of the server. Raises DoorkeeperUnavailableError."""
@@ -77,8 +94,9 @@ class ServerSocket:
 class RemoteDoorkeeper:
     """Asks the server's doorkeeper."""
 
-    def __init__(self, server: ServerSocket) -> None:
+    def __init__(self, server: ServerSocket, carrier_key: CarrierKey | None = None) -> None:
         self._server = server
+        self.carrier_key = carrier_key  # as the server said
 
     async def identify(self, credential: Credential) -> Known | None:
         """Return who shows this. Raises DoorkeeperUnavailableError."""

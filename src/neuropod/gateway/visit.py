@@ -4,7 +4,7 @@ Made by front.FrontProtocol. The order, and what each step may end in:
 
 1. the host's route: none is a 404, no routes yet a 503;
 2. the gate's own paths (below /.neuropod/) never reach a pod;
-3. the gate: sign-in hop, 401 or 403, unless the port is public or the visitor passes (gate.py, rules.py);
+3. the gate: sign-in hop, 401 or 403, unless the port is public or the visitor passes (checked.py);
 4. the pod: no ready incarnation is its status page, a port where nothing listens a page that tries again;
 5. the request is carried (proxy.py).
 
@@ -13,30 +13,25 @@ A gateway of its own also carries the requests of the other hosts, unlooked at, 
 
 from typing import Any
 
-from neuropod.accounts.visitors import Visitor
 from neuropod.gateway import pages
+from neuropod.gateway.checked import Checked
 from neuropod.gateway.connector import BusyError
-from neuropod.gateway.entrance import MOST_FORM_BYTES, enter, is_own_path
-from neuropod.gateway.gate import Credential, opens
+from neuropod.gateway.entrance import MOST_FORM_BYTES, enter, is_own_path, is_sign_in, target_after_sign_in
+from neuropod.gateway.gate import Credential
 from neuropod.gateway.pages import Situation
-from neuropod.gateway.passes import cookie_values
 from neuropod.gateway.proxy import Exchange
 from neuropod.gateway.routes import Route
-from neuropod.gateway.rules import is_own_will, wants_page
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from neuropod.words import Access
 
-_MOST_PASSES = 5  # of one name; a hostile sibling may have added some where names have no `__Host-`
 
-
-class Visit(Exchange):
+class Visit(Checked):
     """A request on a pod host."""
 
-    __slots__ = ("_own", "_route")
+    __slots__ = ("_own",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._route: Route | None = None
         self._own = False  # for the gate itself, and still coming
 
     def start(self) -> None:
@@ -61,75 +56,31 @@ class Visit(Exchange):
         else:
             self._check(route)
 
-    def _check(self, route: Route) -> None:
-        head = self.head
-        if head.preflight:
-            self.refuse(pages.no_preflight())
-            return
-        credentials = self._credentials()
-        if not credentials:
-            self._unknown()
-            return
-        own_origin = self._parts.addresses.pod_origin(self.host).encode()
-        if credentials[0].key is None and not is_own_will(
-            head.circumstances, own_origin, told=self._parts.told(self.host)
-        ):
-            self.refuse(pages.foreign())
-            return
-        for credential in credentials:
-            visitor = self._parts.gate.remembered(credential)
-            if visitor is not None:
-                self._judge(route, visitor, credential)
-                return
-        self._spawn(self._ask(credentials))
-
     def _credentials(self) -> list[Credential]:
-        key = self.head.read.get(b"x-neuropod-key")
-        if key is not None:
-            return [Credential(key=key.decode("latin-1"))]
-        cookie = self.head.read.get(b"cookie", b"")
-        values = cookie_values(cookie, self._parts.cookies(self.host).gate_pass) if b"neuropod" in cookie else []
-        return [Credential(pass_value=value, host=self.host) for value in values[:_MOST_PASSES]]
+        carried, askers = self.head.read.get(b"x-neuropod-carried"), self._parts.askers
+        if carried is not None and askers is not None:
+            credential = askers.carried(carried, self.host)
+            if credential is not None:
+                return [credential]
+        return super()._credentials()
 
-    async def _ask(self, credentials: list[Credential]) -> None:
-        for credential in credentials:
-            visitor = await self._parts.gate.visitor(credential)
-            if visitor is not None:
-                break
-        else:
-            self._unknown()
-            return
-        route = self._parts.table.get(self.host)
-        if route is None:
-            self.refuse(pages.unknown_host())
-        else:
-            self._route = route
-            self._judge(route, visitor, credential)
-
-    def _judge(self, route: Route, visitor: Visitor, credential: Credential) -> None:
-        if opens(route, visitor):
-            self.credential = credential
-            self._admit(route)
-        else:
-            self.refuse(pages.forbidden(route))
-
-    def _unknown(self) -> None:
-        read = self.head.read
-        if b"x-neuropod-key" not in read and wants_page(self.head.circumstances, read.get(b"accept", b"")):
-            self._spawn(self._hop())
+    def _unknown(self, *, by_key: bool) -> None:
+        if not by_key and self.wants_page:
+            self._spawn(self._hop(self.head.target.decode("latin-1")))
         else:
             self.refuse(pages.unauthenticated())
-
-    async def _hop(self) -> None:
-        hop = await self._parts.gate.doorkeeper.begin(self.host, self.head.target.decode("latin-1"))
-        location = f"{self._parts.addresses.console_origin}/gate/continue?ref={hop.reference}"
-        self.answer(pages.redirect(location, (hop.set_cookie,)))
 
     def _enter(self, route: Route) -> None:
         self._own = False
         self._spawn(self._entered(route))
 
     async def _entered(self, route: Route) -> None:
+        if is_sign_in(self.head):
+            if self.wants_page:
+                await self._hop(target_after_sign_in(self.head))
+            else:
+                self.refuse(pages.unauthenticated())
+            return
         body = b"".join(self._body)
         self._body.clear()
         found = await enter(self._parts.gate.doorkeeper, self._parts.addresses, route, self.head, body)

@@ -8,6 +8,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 class Secret:
@@ -54,6 +56,7 @@ class SecretBox:
     """
 
     def __init__(self, key: bytes) -> None:
+        self._key = key
         self._aead = AESGCM(key)
         self.fingerprint = hashlib.sha256(b"neuropod key fingerprint" + key).hexdigest()[:16]
 
@@ -61,6 +64,10 @@ class SecretBox:
     def new_key() -> bytes:
         """Return a new key of 32 random bytes."""
         return secrets.token_bytes(32)
+
+    def derived(self, purpose: str) -> bytes:
+        """Return 32 bytes that follow from the key for a purpose, and from which it cannot be found (RFC 5869)."""
+        return HKDF(SHA256(), 32, salt=None, info=f"neuropod {purpose}".encode()).derive(self._key)
 
     def seal(self, value: Secret, *, place: str) -> bytes:
         """Return nonce and ciphertext."""

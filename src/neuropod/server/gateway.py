@@ -29,15 +29,15 @@ async def serve_gateway(settings: Settings, *, host: str, port: int, clock: Cloc
     told_to_end = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.aclose)
-        installation_id, addresses = await server.hello()
+        hello = await server.hello()
         listener = stack.enter_context(bound(settings.model_copy(update={"host": host, "port": port})))
-        runtimes = await opened_runtimes(settings, installation_id, clock, stack)
+        runtimes = await opened_runtimes(settings, hello.installation, clock, stack)
         gateway = Gateway(
             settings,
-            addresses,
-            installation_id,
+            hello.addresses,
+            hello.installation,
             runtimes,
-            RemoteDoorkeeper(server),
+            RemoteDoorkeeper(server, hello.carrier_key),
             clock,
             server_address=(settings.host, settings.port),
         )
