@@ -81,7 +81,9 @@ def _visitors_request(kind: CarrierKind, host: str, told: dict[bytes, bytes]) ->
     hosts = [told[b"x-forwarded-host"]] if b"x-forwarded-host" in told else []
     if kind == "nginx" and b"x-original-url" in told:
         target, original_host = _of_url(told[b"x-original-url"])
-        requests.append((told.get(b"x-original-method", b""), target))
+        if b"x-original-method" not in told:
+            raise BadHeadError(400, "what was asked for is in doubt")
+        requests.append((told[b"x-original-method"], target))
         hosts.append(original_host)
     if not requests or any(request != requests[0] for request in requests):
         raise BadHeadError(400, "what was asked for is in doubt")

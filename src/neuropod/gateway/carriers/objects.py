@@ -51,17 +51,17 @@ class Ref:
     name: str
 
 
-def ref_of(kind: Kind, obj: Mapping[str, Any]) -> Ref:
-    """Return what an object is called."""
-    return Ref(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
-
-
 def wanted_objects(carrier: Carrier, routes: Iterable[Route], pods: PodsAddress) -> dict[Ref, Object]:
     """Return all objects that are wanted for the routes of a runtime whose pods are at `pods`."""
     wanted: dict[Ref, Object] = {}
+    users: dict[str, Route] = {}
     for route in routes:
-        wanted |= objects_of_port(carrier, route, pods)
-        wanted |= _objects_of_user(carrier, route)
+        objects = objects_of_port(carrier, route, pods)
+        wanted |= objects
+        if objects:
+            users.setdefault(port_names(route).namespace, route)
+    for route in users.values():
+        wanted |= objects_of_user(carrier, route)
     return wanted
 
 
@@ -90,7 +90,7 @@ def objects_of_port(carrier: Carrier, route: Route, pods: PodsAddress) -> dict[R
     return objects
 
 
-def _objects_of_user(carrier: Carrier, route: Route) -> dict[Ref, Object]:
+def objects_of_user(carrier: Carrier, route: Route) -> dict[Ref, Object]:
     """Return what all ports of the route's owner share."""
     names = port_names(route)
     labels = user_labels(carrier.installation, names)
