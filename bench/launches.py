@@ -37,6 +37,7 @@ from neuropod.reconcile.resync import ResyncLoop
 from neuropod.reconcile.world import World
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import LimitSettings, Settings
 from neuropod.words import Role
 from support.postgres import Postgres
@@ -101,7 +102,7 @@ class Plant:
         self.world = FakeWorld(self.clock, cpu_cores=10**6)
         self.settings = Settings(limits=LimitSettings(pods_per_user=100_000))
         runtime = FakeRuntime(INSTALLATION, self.world)
-        self.runtimes = {runtime.id: runtime}
+        self.runtimes = Runtimes.of({runtime.id: runtime})
         self.pods = Pods(self.settings, SecretBox(SecretBox.new_key()), self.clock, self.runtimes, INSTALLATION)
         self.failures = FailureHook()
         world = World(

@@ -12,8 +12,8 @@ from neuropod.db.migrate import alembic_config
 from neuropod.db.record import Record
 
 NOUNS = (
-    "db.audit", "db.events", "db.idempotency", "db.installation", "db.servers", "accounts.records",
-    "accounts.secrets.records", "catalogue.records",
+    "db.audit", "db.events", "db.idempotency", "db.installation", "db.runtimes", "db.servers",
+    "accounts.records", "accounts.secrets.records", "catalogue.records",
     "templates.records", "volumes.records", "ledger.records", "pods.records",
     "pods.limits.records", "pods.usage.records", "gateway.records",
 )  # fmt: skip

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     REQUESTED = "requested"  # the owner asked for what is happening
     NO_CAPACITY = "no_capacity"  # waits for CPU or memory
     NO_GPU = "no_gpu"  # waits for a GPU of its type
+    VOLUME_ELSEWHERE = "volume_elsewhere"  # its volume is tied to a machine of its cluster that has no room for it
     PREPARING = "preparing"  # the runtime builds or fetches what the pod runs on
     PULLING = "pulling"  # its image is fetched
     IMAGE_NOT_FOUND = "image_not_found"  # its image is not there

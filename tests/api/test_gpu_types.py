@@ -8,6 +8,8 @@ from sqlalchemy import select
 
 from neuropod.catalogue.service import load_starters
 from neuropod.db.audit import AuditRow
+from neuropod.db.runtimes import write_names
+from neuropod.ids import RuntimeId
 from neuropod.runtimes.contract import Device
 from support.api import ApiWorld
 
@@ -33,13 +35,59 @@ async def test_a_new_type_is_on_offer_with_its_gpus(world: ApiWorld):
     assert made["price"] == {"per_hour": "3.20", "per_hour_micros": 3_200_000, "currency": "EUR"}
     assert (made["title"], made["gpus"], made["position"], made["free"], made["total"]) == ("h100", 1, 4, 1, 1)
     assert made["devices"] == [
-        {"name": "GPU-a", "model": "NVIDIA H100 PCIe", "memory_bytes": 80 * 2**30, "runtime": "fake:one",
+        {"name": "GPU-a", "model": "NVIDIA H100 PCIe", "memory_bytes": 80 * 2**30, "runtime": "fake:one", "host": "",
          "trouble": None, "pod": None, "owner": None}
     ]  # fmt: skip
     assert (await types(owner))["h100"]["devices"] is None
     async with world.database.read() as session:
         (act,) = await session.scalars(select(AuditRow).where(AuditRow.subject == "gpu_type/h100"))
     assert (act.verb, act.actor_id, act.data["type"]["price"]) == ("create_gpu_type", world.person("admin").id, "3.20")
+
+
+CLUSTERS: dict[str, Any] = {"gpu_resource": "nvidia.com/gpu", "node_selector": {"gpu": "h100"}, "runtimes": ["fake"]}
+
+
+async def test_a_clusters_type_is_found_by_resource_and_labels(world: ApiWorld):
+    admin = await world.browser("admin")
+    nodes = [("node-1", "h100", 3), ("node-2", "h100", 1), ("node-3", "t4", 4)]
+    devices = tuple(
+        Device(f"{host}/{number}", "", host=host, resource="nvidia.com/gpu", labels={"gpu": gpu})
+        for host, gpu, count in nodes
+        for number in range(count)
+    )
+    world.fake.capacity = replace(world.fake.capacity, devices=devices)
+
+    one = (await admin.post(URL, json=H100 | CLUSTERS | {"model_pattern": ""})).json()
+    pair = (await admin.post(URL, json=H100 | CLUSTERS | {"name": "pair", "model_pattern": "", "gpus": 2})).json()
+
+    assert (one["total"], [device["host"] for device in one["devices"]]) == (4, ["node-1"] * 3 + ["node-2"])
+    assert pair["total"] == 1  # two of one pod are in one machine
+    assert {name: one[name] for name in CLUSTERS} == CLUSTERS
+
+
+async def test_a_type_counts_only_where_it_is_offered(world: ApiWorld):
+    admin = await world.browser("admin")
+    world.fake.capacity = replace(world.fake.capacity, devices=(Device("GPU-a", "RTX 4090"),))
+    async with world.database.write() as session:
+        await write_names(session, {RuntimeId("kubernetes:1"): "lab"}, now=world.clock.now())
+
+    here = (await types(admin))["rtx-4090"]
+    answer = await admin.patch(f"{URL}/rtx-4090", json={"runtimes": ["lab"]})
+
+    assert (here["total"], len(here["devices"])) == (1, 1)
+    assert (answer.status_code, answer.json()["total"], answer.json()["devices"]) == (200, 0, [])
+
+
+async def test_what_no_cluster_takes_is_refused_by_its_field(sqlite_world: ApiWorld):
+    admin = await sqlite_world.browser("admin")
+
+    answer = await admin.post(URL, json=H100 | {
+        "gpu_resource": "gpu", "node_selector": {"a b": "c"}, "runtimes": ["fake", "nowhere"],
+    })  # fmt: skip
+
+    assert {wrong["field"]: wrong["code"] for wrong in answer.json()["fields"]} == {
+        "gpu_resource": "pattern", "node_selector.a b": "pattern", "runtimes": "unknown",
+    }  # fmt: skip
 
 
 async def test_administrators_see_which_gpu_is_whose_and_others_do_not(world: ApiWorld):
@@ -128,7 +176,7 @@ async def test_what_was_not_sent_stays_and_null_is_no_value(sqlite_world: ApiWor
 
     assert same.json() == before
     assert {wrong["field"] for wrong in null.json()["fields"]} == {"title"}
-    assert [wrong["field"] for wrong in no_gpu.json()["fields"]] == ["model_pattern"]
+    assert [wrong["field"] for wrong in no_gpu.json()["fields"]] == ["model_pattern", "gpu_resource"]
     assert (await admin.patch(f"{URL}/none", json={"title": "x"})).status_code == 404
 
 

@@ -47,10 +47,11 @@ async def test_the_system_tells_operators_more(sqlite_world: ApiWorld):
     theirs, operators = (await owner.get("/api/v1/system")).json(), (await operator.get("/api/v1/system")).json()
 
     assert theirs["runtimes"] == [
-        {"id": "fake:one", "capabilities": ["exec", "images", "recipes", "tenant_isolation", "usage", "volumes"], "mode": None,
+        {"id": "fake:one", "name": "fake", "capabilities": ["exec", "images", "recipes", "tenant_isolation", "usage", "volumes"], "mode": None,
          "guarantees": None, "notes": None, "capacity": None}
     ]  # fmt: skip
-    assert theirs["parts"] is None
+    assert (theirs["parts"], theirs["unopened"]) == (None, None)
+    assert operators["unopened"] == []
     assert operators["runtimes"][0]["mode"] == "fake"
     assert operators["parts"][0]["details"] == {"seconds": 0.01}
     assert operators["console_url"] == "http://app.neuropod.localhost:8080"

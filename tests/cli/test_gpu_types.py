@@ -55,6 +55,22 @@ def test_a_type_is_made_with_what_was_said(line: CommandLine, played: PlayedServ
     ]  # fmt: skip
 
 
+def test_a_clusters_type_is_made_with_its_resource_and_labels(line: CommandLine, played: PlayedServer):
+    played.on("POST", "/gpu-types", type_json(name="a100"), status=201)
+    played.on("PATCH", "/gpu-types/a100", type_json(name="a100"))
+
+    line.run("gpu-type", "create", "a100", "--price", "2", "--cores", "8", "--memory", "60", "--resource",
+             "nvidia.com/gpu", "--node-label", "gpu=a100", "--node-label", "zone=b", "--runtime", "lab")  # fmt: skip
+    line.run("gpu-type", "edit", "a100", "--node-label", "", "--runtime", "")
+    wrong = line.run("gpu-type", "edit", "a100", "--node-label", "gpu")
+
+    (made,), (changed,) = played.bodies("POST", "/gpu-types"), played.bodies("PATCH", "/gpu-types/a100")
+    assert (made["gpu_resource"], made["runtimes"]) == ("nvidia.com/gpu", ["lab"])
+    assert made["node_selector"] == {"gpu": "a100", "zone": "b"}
+    assert changed == {"node_selector": {}, "runtimes": []}
+    assert (wrong.exit_code, "NAME=VALUE" in wrong.err) == (2, True)
+
+
 def test_what_a_type_needs_is_said_before_anything_is_sent(line: CommandLine, played: PlayedServer):
     ran = line.run("gpu-type", "create", "h100", "--price", "3")
 

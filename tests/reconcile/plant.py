@@ -19,6 +19,7 @@ from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import Phase
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.words import Role, Status
 from support.clocks import ManualClock
@@ -32,7 +33,7 @@ class Server:
 
     def __init__(self, plant: "Plant", *, allowed: bool = True) -> None:
         self.runtime = FakeRuntime(INSTALLATION, plant.world)
-        runtimes = {self.runtime.id: self.runtime}
+        runtimes = Runtimes.of({self.runtime.id: self.runtime})
         self.pods = Pods(plant.settings, plant.box, plant.clock, runtimes, INSTALLATION)
         self.failures = FailureHook()
         world = World(

@@ -21,6 +21,7 @@ from neuropod.pods.views import PodView
 from neuropod.reconcile.limits import LimitsLoop
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from neuropod.runtimes.fake.world import Script, Uses
+from neuropod.runtimes.opened import Runtimes
 from neuropod.words import Activity, Reason, Status, Want
 from reconcile.plant import Plant, Server
 
@@ -479,7 +480,7 @@ async def test_two_servers_that_watch_the_same_pod_warn_once_and_stop_once(plant
 async def test_use_through_a_server_that_does_not_serve_the_pods_runtime_keeps_it_too(plant: Plant, limited: Limited):
     pod = await launch(plant, limited, idle_stop_after_seconds=600)
     gateway = Limited(plant)
-    gateway.limits._world = replace(gateway.limits._world, runtimes={})
+    gateway.limits._world = replace(gateway.limits._world, runtimes=Runtimes())
     await limited.pass_time(2)
     for _ in range(10):
         gateway.traffic.used([pod.id])

@@ -34,6 +34,7 @@ from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation
 from neuropod.pods.service import Pods
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_templates
 from neuropod.words import Role, Scope
@@ -147,7 +148,7 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
     fake = FakeWorld(clock)
     runtime = FakeRuntime(INSTALLATION, fake)
     accounts = Accounts(settings, clock, Passwords(CHEAP))
-    runtimes = {runtime.id: runtime}
+    runtimes = Runtimes.of({runtime.id: runtime})
     pods = Pods(settings, box, clock, runtimes, INSTALLATION)
     parts = ApiParts(
         settings=settings,

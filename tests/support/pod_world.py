@@ -16,6 +16,7 @@ from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation, rele
 from neuropod.pods.service import Pods
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability, Capacity, Phase, Seen, WorkloadId
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_templates
 from neuropod.words import Reason, Role, Scope
@@ -27,7 +28,7 @@ RUNTIME = RuntimeId("stand-in:one")
 BIG = Capacity(cpu_cores=1000, memory_bytes=10**15, disk_bytes=10**15)
 
 
-@dataclass(frozen=True)
+@dataclass
 class StandIn:
     """As much of a runtime as use-cases read: who it is and what it can do."""
 
@@ -107,7 +108,7 @@ async def make_world(database: Database, *, runtimes: Mapping[RuntimeId, Any] | 
         Settings(**settings),
         SecretBox(SecretBox.new_key()),
         clock,
-        {RUNTIME: StandIn()} if runtimes is None else runtimes,
+        Runtimes.of({RUNTIME: StandIn()} if runtimes is None else runtimes),
         INSTALLATION,
     )
     alice, bob, admin = user_row(), user_row(), user_row(role=Role.ADMIN)

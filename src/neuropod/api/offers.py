@@ -6,10 +6,9 @@ Pure but for `capacities`, which asks every runtime at once; one that does not a
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from neuropod.catalogue.devices import fits
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.ids import RuntimeId
-from neuropod.pods.room import BYTES_PER_GB, Taken
+from neuropod.pods.room import BYTES_PER_GB, Taken, free_by_host
 from neuropod.runtimes.contract import Capability, Capacity, Runtime, RuntimeUnavailableError
 from neuropod.templates.snapshot import TemplateSnapshot
 
@@ -23,8 +22,11 @@ async def capacities(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, C
         except RuntimeUnavailableError:
             return None
 
-    found = await asyncio.gather(*(of(runtime) for runtime in runtimes.values()))
-    return {runtime_id: capacity for runtime_id, capacity in zip(runtimes, found, strict=True) if capacity is not None}
+    asked = list(runtimes.items())  # while they answer another one may be opened
+    found = await asyncio.gather(*(of(runtime) for _, runtime in asked))
+    return {
+        runtime_id: capacity for (runtime_id, _), capacity in zip(asked, found, strict=True) if capacity is not None
+    }
 
 
 def units(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> tuple[int, int]:
@@ -37,8 +39,8 @@ def _fitting(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> int:
     by_memory = (capacity.memory_bytes - taken.memory_bytes) // (row.memory_gb * BYTES_PER_GB)
     counts = [by_cpu, by_memory]
     if row.gpus:
-        free = [one for one in capacity.devices if one.name not in taken.devices and not one.trouble]
-        counts.append(sum(fits(row.model_pattern, device.model) for device in free) // row.gpus)
+        per_host = free_by_host(row.finder, capacity, taken)
+        counts.append(sum(len(devices) // row.gpus for devices in per_host.values()))
     return max(0, min(counts))
 
 

@@ -1,6 +1,6 @@
 """What the API is built from; made once by server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from neuropod.accounts.oidc.provider import Provider
@@ -9,7 +9,7 @@ from neuropod.accounts.service import Accounts
 from neuropod.api.feeding.feed import EventFeed
 from neuropod.db.engine import Database
 from neuropod.gateway.table import RouteTable
-from neuropod.ids import PodId, RuntimeId
+from neuropod.ids import PodId
 from neuropod.kit.clock import Clock
 from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
@@ -19,7 +19,7 @@ from neuropod.pods.people import Owners
 from neuropod.pods.secrets.service import UserSecrets
 from neuropod.pods.service import Pods
 from neuropod.pods.usage.series import Meter
-from neuropod.runtimes.contract import Runtime
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Addresses, Settings
 
 
@@ -32,7 +32,7 @@ class ApiParts:
     database: Database
     accounts: Accounts
     pods: Pods
-    runtimes: Mapping[RuntimeId, Runtime]  # those that this server has opened
+    runtimes: Runtimes
     board: Board
     metrics: Metrics
     clock: Clock

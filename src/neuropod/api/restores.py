@@ -22,8 +22,9 @@ _ASK_SECONDS = 10.0
 
 async def epoch_answer(parts: ApiParts) -> Epoch:
     """Return the epoch and what belongs to no row, as the runtimes show it now."""
-    listed = await asyncio.gather(*(_list(runtime) for runtime in parts.runtimes.values()))
-    seen = [(runtime_id, one) for runtime_id, found in zip(parts.runtimes, listed, strict=True) for one in found or ()]
+    asked = list(parts.runtimes)  # while they answer another one may be opened
+    listed = await asyncio.gather(*(_list(parts.runtimes[runtime_id]) for runtime_id in asked))
+    seen = [(runtime_id, one) for runtime_id, found in zip(asked, listed, strict=True) for one in found or ()]
     async with parts.database.read() as session:
         epoch, confirmed = await epochs(session)
         unknown = {one.id for one in await without_row(session, [one for _, one in seen])}
@@ -31,7 +32,7 @@ async def epoch_answer(parts: ApiParts) -> Epoch:
         epoch=epoch,
         confirmed=epoch <= confirmed,
         unknown=[_unknown(runtime_id, one) for runtime_id, one in seen if one.id in unknown],
-        silent=[runtime_id for runtime_id, found in zip(parts.runtimes, listed, strict=True) if found is None],
+        silent=[runtime_id for runtime_id, found in zip(asked, listed, strict=True) if found is None],
     )
 
 

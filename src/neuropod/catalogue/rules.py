@@ -2,8 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from neuropod.catalogue.devices import Finder
 from neuropod.kit.errors import FieldError
 from neuropod.kit.money import MICROS_PER_UNIT, Micros, price_of_text
 
@@ -13,8 +14,14 @@ GPUS = (0, 16)
 POSITION = (0, 100_000)
 MAX_TITLE = 80
 MAX_PATTERN = 200
+MAX_LABELS = 16
+MAX_PREFIX = 253  # of a label's or resource's name, before its slash
 MAX_PRICE = Micros(100_000 * MICROS_PER_UNIT)  # of an hour: more is a slip of the keyboard
 NAME_RULE = "1 to 40 of a-z, 0-9, '.' and '-', a letter or a digit at both ends"
+_QUALIFIED = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII
+)
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?", re.ASCII)
 
 
@@ -37,15 +44,62 @@ def wrong_range(field: str, value: int, limits: tuple[int, int]) -> Sequence[Fie
     return () if least <= value <= most else (FieldError(field, "range", f"{field} is {least} to {most}"),)
 
 
-def wrong_pattern(model_pattern: str, gpus: int) -> Sequence[FieldError]:
-    """Check the expression for a device's name: a type with GPUs has one, one without has none."""
-    field = "model_pattern"
+def wrong_finder(finder: Finder, gpus: int) -> Sequence[FieldError]:
+    """Check how devices are found: a type with GPUs says it for machines or clusters, one without for neither.
+
+    Labels of nodes may stand with a type without GPUs too: its pods then run on such nodes.
+    """
+    wrong = [*_wrong_pattern(finder.model_pattern), *_wrong_resource(finder.gpu_resource)]
+    wrong += _wrong_selector(finder.node_selector)
     if not gpus:
-        rule = "a type without GPUs finds no devices: leave model_pattern empty"
-        return (FieldError(field, "not_empty", rule),) if model_pattern else ()
-    if not model_pattern:
-        rule = "a type with GPUs needs the name that the driver gives its devices, such as 'NVIDIA H100.*'"
-        return (FieldError(field, "empty", rule),)
+        wrong += [
+            FieldError(field, "not_empty", f"a type without GPUs finds no devices: leave {field} empty")
+            for field, value in (("model_pattern", finder.model_pattern), ("gpu_resource", finder.gpu_resource))
+            if value
+        ]
+    elif not finder.model_pattern and not finder.gpu_resource:
+        rule = (
+            "a type with GPUs needs the name that the driver gives its devices, such as 'NVIDIA H100.*', "
+            "or with gpu_resource the one that a cluster does"
+        )
+        wrong.append(FieldError("model_pattern", "empty", rule))
+    return wrong
+
+
+def _wrong_resource(gpu_resource: str) -> Sequence[FieldError]:
+    prefix, slash, _ = gpu_resource.partition("/")
+    if not gpu_resource or (slash and _QUALIFIED.fullmatch(gpu_resource) and len(prefix) <= MAX_PREFIX):
+        return ()
+    rule = "gpu_resource is what the cluster's device plugin calls its GPUs, such as nvidia.com/gpu"
+    return (FieldError("gpu_resource", "pattern", rule),)
+
+
+def _wrong_selector(node_selector: Mapping[str, str]) -> Sequence[FieldError]:
+    field = "node_selector"
+    if len(node_selector) > MAX_LABELS:
+        return (FieldError(field, "too_long", f"{field} has at most {MAX_LABELS} labels"),)
+    return [
+        FieldError(f"{field}.{name}", "pattern", f"{name!r}: {value!r} is no label of a node")
+        for name, value in node_selector.items()
+        if not _QUALIFIED.fullmatch(name)
+        or len(name.rpartition("/")[0]) > MAX_PREFIX
+        or not _LABEL_VALUE.fullmatch(value)
+    ]
+
+
+def wrong_runtimes(runtimes: Sequence[str], known: Collection[str]) -> Sequence[FieldError]:
+    """Check on which runtimes a type is offered, by name; `known` are the names that there are."""
+    unknown = [name for name in runtimes if name not in known]
+    if unknown:
+        there = ", ".join(sorted(known)) or "none"
+        return (FieldError("runtimes", "unknown", f"no runtime is called {unknown[0]!r}; there are: {there}"),)
+    if len(set(runtimes)) < len(runtimes):
+        return (FieldError("runtimes", "twice", "runtimes names one of them twice"),)
+    return ()
+
+
+def _wrong_pattern(model_pattern: str) -> Sequence[FieldError]:
+    field = "model_pattern"
     if len(model_pattern) > MAX_PATTERN:
         return (FieldError(field, "too_long", f"model_pattern has at most {MAX_PATTERN} characters"),)
     if not model_pattern.isprintable():

@@ -21,6 +21,9 @@ def starter_types() -> list[dict[str, Any]]:
             "memory_gb": entry["memory_gb"],
             "gpus": entry["gpus"],
             "model_pattern": entry["model"],
+            "gpu_resource": entry.get("resource", ""),
+            "node_selector": entry.get("node_selector", {}),
+            "runtimes": [],
         }
         for position, entry in enumerate(tomllib.loads(text)["gpu_type"])
     ]

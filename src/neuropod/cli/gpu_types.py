@@ -1,7 +1,7 @@
 """`neuropod gpu-type …`: what pods run on, what it costs, what is free; and for administrators the catalogue itself."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -31,7 +31,7 @@ _DEVICE_COLUMNS = (
     Column("OWNER", shrinks=True),
     Column("", shrinks=True),
 )
-_FIELDS = ("title", "cpu_cores", "memory_gb", "gpus", "model_pattern", "position", "on_offer")
+_FIELDS = ("title", "cpu_cores", "memory_gb", "gpus", "model_pattern", "gpu_resource", "position", "on_offer")
 
 
 @click.group("gpu-type", cls=UserGroup)
@@ -95,6 +95,12 @@ def _options(command: F) -> F:
         click.option("--gpus", type=int, metavar="N", help="GPUs of a unit; 0 for a type without."),
         click.option("--model", "model_pattern", metavar="REGEX",
                      help="The name that the driver gives its GPUs (neuropod doctor), as in 'NVIDIA H100.*'."),
+        click.option("--resource", "gpu_resource", metavar="NAME",
+                     help="On clusters: what the device plugin calls its GPUs, as in nvidia.com/gpu."),
+        click.option("--node-label", "node_selector", metavar="NAME=VALUE", multiple=True,
+                     help="On clusters: a label of the nodes that have them; '' for none. Can be repeated."),
+        click.option("--runtime", "runtimes", metavar="NAME", multiple=True,
+                     help="Offer it on this machine (local) or cluster alone; '' for all. Can be repeated."),
         click.option("--position", type=int, metavar="N", help="Its place in lists."),
         click.option("--on-offer/--withdrawn", default=None,
                      help="Withdrawn: who has it keeps it, nobody else takes it."),
@@ -107,6 +113,7 @@ def _options(command: F) -> F:
     "create",
     examples=[
         "neuropod gpu-type create h100 --price 3.20 --cores 16 --memory 120 --model 'NVIDIA H100.*'",
+        "neuropod gpu-type create a100 --price 2.10 --cores 12 --memory 100 --runtime lab --resource nvidia.com/gpu",
         "neuropod gpu-type create cpu-large --price 0.90 --cores 8 --memory 32 --gpus 0",
     ],
 )
@@ -165,6 +172,21 @@ def rm(call: UserCall, name: str, yes: bool) -> None:
 def _values(given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request that were given."""
     values = {field: given[field] for field in _FIELDS if given[field] is not None}
+    if given["node_selector"]:
+        values["node_selector"] = _labels(given["node_selector"])
+    if given["runtimes"]:
+        values["runtimes"] = [name for name in given["runtimes"] if name]
     if given["price"] is not None:
         values["price"] = PriceSet(per_hour=given["price"])
     return values
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if text and not (name and equals):
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--node-label")
+        if text:
+            labels[name] = value
+    return labels

@@ -40,6 +40,7 @@ class Topic(StrEnum):
     VOLUMES = "volumes"  # one was deleted: its data are to be removed
     SERVERS = "servers"  # a server came or went
     LIMITS = "limits"  # a pod's limit of time has changed
+    RUNTIMES = "runtimes"  # a server has opened one that it could not open before
 
 
 NudgeListener = Callable[[frozenset[Topic]], None]

@@ -60,7 +60,8 @@ def _show(call: Call, settings: Settings, system: System, *, running: bool, advi
     state = "running" if running else "not running"
     screen.say(f"Neuropod {system.version}, {state}. Data: {settings.data_dir.absolute()}")
     screen.say()
-    for line in told.isolation_of_runtimes(system.runtimes):
+    away = {one.name: one.why for one in system.unopened or ()}
+    for line in (*told.isolation_of_runtimes(system.runtimes), *told.unopened_runtimes(away)):
         screen.say(line)
     if running:
         screen.say("Parts of the server:")
@@ -73,6 +74,7 @@ def _show(call: Call, settings: Settings, system: System, *, running: bool, advi
 
 def _troubles(system: System) -> list[str]:
     found = [f"{part.name} is not well: {part.message}" for part in system.parts or () if _is_trouble(part)]
+    found += [f"runtime {one.name} cannot be opened: {one.why}" for one in system.unopened or ()]
     return found if system.runtimes else ["no runtime is open, so no pod can run", *found]
 
 
@@ -82,10 +84,13 @@ def _is_trouble(part: Part) -> bool:
 
 def _advice(settings: Settings) -> list[str]:
     lines = []
-    if settings.effective_pods_domain == settings.domain:
+    addresses = settings.addresses(settings.port)
+    if settings.domain in addresses.by_domain:
+        whose = [name for name, address in addresses.pods_of.items() if address.domain == settings.domain]
+        pods = f"pods of {', '.join(whose)}" if addresses.pods.domain != settings.domain else "pods"
         lines.append(
-            f"Console and pods share the domain {settings.domain}: a pod's page can plant cookies there and disturb "
-            "signing in. NEUROPOD_PODS_DOMAIN gives pods a domain of their own."
+            f"Console and {pods} share the domain {settings.domain}: a pod's page can plant cookies there and disturb "
+            "signing in. A pods_domain (NEUROPOD_PODS_DOMAIN) gives pods a domain of their own."
         )
     if settings.accept_plain_http and settings.tls_cert_file is None:
         lines.append("Plain http is accepted: passwords and keys travel in the open, and browsers lack safe cookies.")

@@ -21,6 +21,12 @@ def isolation(mode: str, guarantees: Sequence[tuple[str, bool, str]], notes: Seq
     return lines
 
 
+def unopened_runtimes(unopened: Mapping[str, str]) -> list[str]:
+    """Return what is away, by name, and why."""
+    lines = [f"NOT open: {name}: {why}. It is tried again; its pods are unreachable." for name, why in unopened.items()]
+    return [*lines, ""] if lines else []
+
+
 def isolation_of_reports(reports: Mapping[str, Report]) -> list[str]:
     """Return the same for all runtimes of a server that has just started."""
     lines = []
@@ -28,7 +34,7 @@ def isolation_of_reports(reports: Mapping[str, Report]) -> list[str]:
         rows = [(one.name, one.holds, one.message) for one in report.guarantees]
         lines += [f"What runs pods here ({name}):", *isolation(report.mode, rows, report.notes), ""]
     if not lines:
-        lines = ["Nothing runs pods here: no runtime could be opened. The log says why.", ""]
+        lines = ["Nothing runs pods here: no runtime could be opened.", ""]
     return lines
 
 
@@ -59,6 +65,7 @@ def started(told: Started, settings: Settings, *, version: str, program: str, us
         f"  Data      {settings.data_dir.absolute()}",
         "",
         *isolation_of_reports(told.reports),  # type: ignore[arg-type]  # RuntimeId is a str
+        *unopened_runtimes(told.unopened),
         *([use, ""] if use else []),
         "In another terminal:",
         f"  {program} pod create lab --template jupyterlab --wait",

@@ -22,6 +22,7 @@ from neuropod.pods.records import PodRow
 from neuropod.pods.secrets.resolving import wrong_secrets
 from neuropod.pods.workload import recipe_of
 from neuropod.runtimes.contract import Capability, Runtime
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import show_template, snapshot_of
 from neuropod.templates.snapshot import TemplatePort, TemplateSnapshot
@@ -57,7 +58,7 @@ class World:
     """What drafts depend on besides the request: settings, and the runtimes that this server has opened."""
 
     settings: Settings
-    runtimes: Mapping[RuntimeId, Runtime]
+    runtimes: Runtimes
 
 
 def refusal(wrong: Sequence[FieldError]) -> InvalidInputError:
@@ -93,7 +94,7 @@ async def draft_launch(
     wrong += wrong_volume
     runtime = None
     if not wrong_template:
-        runtime, wrong_runtime = _runtime(world, snapshot.image, snapshot, volume)
+        runtime, wrong_runtime = _runtime(world, snapshot.image, snapshot, gpu_type, volume)
         wrong += wrong_runtime
     if wrong or runtime is None:
         raise refusal(wrong)
@@ -144,14 +145,7 @@ async def draft_edit(
     if isinstance(request.volume, VolumeRequest):
         volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
         wrong += wrong_volume
-    here = (
-        {RuntimeId(pod.runtime_id): world.runtimes[RuntimeId(pod.runtime_id)]}
-        if (RuntimeId(pod.runtime_id) in world.runtimes)
-        else {}
-    )
-    if here and (request.image is not UNSET or volume is not None):
-        _, wrong_runtime = _runtime(World(world.settings, here), image, snapshot, volume)
-        wrong += wrong_runtime
+    wrong += _wrong_there(world, pod, image if request.image is not UNSET else None, snapshot, gpu_type, volume)
     if wrong:
         raise refusal(wrong)
     return Draft(
@@ -255,27 +249,91 @@ async def _volume(
 
 
 def _runtime(
-    world: World, image: str | None, snapshot: TemplateSnapshot, volume: Attachment | None
+    world: World,
+    image: str | None,
+    snapshot: TemplateSnapshot,
+    gpu_type: GpuTypeRow | None,
+    volume: Attachment | None,
 ) -> tuple[Runtime | None, list[FieldError]]:
-    """Return the first runtime that can run it and has its volume."""
-    recipe = recipe_of(image, snapshot)
-    field = "template" if snapshot.name and image == snapshot.image else "image"
-    able = [
-        runtime
-        for runtime in world.runtimes.values()
-        if (recipe is not None and Capability.RECIPES in runtime.capabilities)
-        or (image is not None and Capability.IMAGES in runtime.capabilities)
-    ]
+    """Return the first runtime that can run it, on which its type is offered, and that has its volume."""
+    able = [one for one in world.runtimes.values() if _can_run(one, image, snapshot)]
     if not able:
+        field = "template" if snapshot.name and image == snapshot.image else "image"
         what = f"template {snapshot.name!r} needs" if field == "template" else "an image needs"
         sentence = (
             f"{what} a runtime that runs container images, and none is connected here; "
             "choose a template that runs without one, such as jupyterlab"
         )
         return None, [FieldError(field, "no_runtime", sentence)]
+    offering = [one for one in able if gpu_type is None or _is_offered(world, gpu_type, one)]
+    if gpu_type is not None and not offering:
+        return None, [FieldError("gpu_type", "no_runtime", _why_not_offered(world, gpu_type))]
     home = volume.runtime_id if volume is not None else None
-    for runtime in able:
+    for runtime in offering:
         if home is None or runtime.id == home:
             return runtime, []
-    sentence = "this volume lives on another machine or cluster than the one that can run this pod"
+    sentence = (
+        f"this volume lives on {_told(world, home)}, and this pod would run on {_told(world, offering[0].id)}; "
+        "attach another volume (a new name makes one), or none"
+    )
     return None, [FieldError("volume.name", "elsewhere", sentence)]
+
+
+def _wrong_there(
+    world: World,
+    pod: PodRow,
+    image: str | None,
+    snapshot: TemplateSnapshot,
+    gpu_type: GpuTypeRow | None,
+    volume: Attachment | None,
+) -> list[FieldError]:
+    """Return what of an edit does not go where the pod is, which it never leaves; what is None stays as it is."""
+    runtime_id = RuntimeId(pod.runtime_id)
+    here, wrong = world.runtimes.get(runtime_id), []
+    if image is not None and here is not None and not _can_run(here, image, snapshot):
+        sentence = f"this pod is on {_told(world, runtime_id)}, which runs no container images"
+        wrong.append(FieldError("image", "no_runtime", sentence))
+    if gpu_type is not None and not may_have_type(world, pod, gpu_type):
+        sentence = f"this pod is on {_told(world, runtime_id)}, where GPU type {gpu_type.name!r} is not offered"
+        wrong.append(FieldError("gpu_type", "no_runtime", sentence))
+    if volume is not None and volume.runtime_id not in {None, runtime_id}:
+        sentence = (
+            f"this volume lives on {_told(world, volume.runtime_id)}, and this pod on {_told(world, runtime_id)}; "
+            "attach another volume (a new name makes one), or none"
+        )
+        wrong.append(FieldError("volume.name", "elsewhere", sentence))
+    return wrong
+
+
+def may_have_type(world: World, pod: PodRow, gpu_type: GpuTypeRow) -> bool:
+    """Tell whether a type is offered where a pod is; while that is away, as far as is known."""
+    here = world.runtimes.get(RuntimeId(pod.runtime_id))
+    if here is not None:
+        return _is_offered(world, gpu_type, here)
+    return gpu_type.offered_on(world.runtimes.name_of(RuntimeId(pod.runtime_id)))
+
+
+def _can_run(runtime: Runtime, image: str | None, snapshot: TemplateSnapshot) -> bool:
+    abilities = runtime.capabilities
+    if recipe_of(image, snapshot) is not None and Capability.RECIPES in abilities:
+        return True
+    return image is not None and Capability.IMAGES in abilities
+
+
+def _is_offered(world: World, gpu_type: GpuTypeRow, runtime: Runtime) -> bool:
+    return gpu_type.offered_on(world.runtimes.name_of(runtime.id)) and gpu_type.found_by(runtime.capabilities)
+
+
+def _why_not_offered(world: World, gpu_type: GpuTypeRow) -> str:
+    name, named = gpu_type.name, ", ".join(gpu_type.runtimes)
+    away = [one for one in gpu_type.runtimes if one in world.runtimes.unopened]
+    if away:
+        return f"GPU type {name!r} is offered on {named}, which gives no answer now; try again later"
+    if named:
+        return f"GPU type {name!r} is offered on {named} alone, where this pod cannot run"
+    return f"no runtime that could run this pod has GPUs of type {name!r}"
+
+
+def _told(world: World, runtime_id: RuntimeId | None) -> str:
+    """Return what people call a runtime."""
+    return (None if runtime_id is None else world.runtimes.name_of(runtime_id)) or "another machine or cluster"

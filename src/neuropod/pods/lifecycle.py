@@ -296,7 +296,8 @@ def opening(facts: PodFacts) -> Open:
 
 def wait_for(room: Room, now: datetime) -> Wait:
     """Return how a pod waits that has no room: the first of a queue looks again, the others are woken by it."""
-    seconds = WAITING_LOOK_SECONDS if room.place <= 1 else QUEUED_LOOK_SECONDS
+    woken = room.place > 1 and room.reason is not Reason.VOLUME_ELSEWHERE  # who stands in no queue is woken by nobody
+    seconds = QUEUED_LOOK_SECONDS if woken else WAITING_LOOK_SECONDS
     return Wait(room.reason, room.place, now + timedelta(seconds=seconds))
 
 

@@ -5,7 +5,7 @@ launch asks (`draft_launch`, `admission.obstacles`, `room`). It promises nothing
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuropod.accounts.access import Actor, require_scope
 from neuropod.accounts.records import UserRow
@@ -26,7 +26,7 @@ from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.lifecycle import Room
 from neuropod.pods.owners.named import future_owner
 from neuropod.pods.queue.store import room, taken_of
-from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of, shortage
+from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of, shortage, tied_host
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason, Role, Scope
 
@@ -123,8 +123,8 @@ def _need(draft: Draft, gpu_type: GpuTypeRow) -> Need:
         memory_gb=gpu_type.memory_gb * count,
         container_disk_gb=draft.container_disk_gb,
         gpus=gpu_type.gpus * count,
-        patterns={gpu_type.name: gpu_type.model_pattern},
-        gpu_type=gpu_type.name,
+        finder=gpu_type.finder,
+        volume_id=None if draft.volume is None or draft.volume.row is None else draft.volume.row.id,
     )
 
 
@@ -140,18 +140,18 @@ def _with_new_volume(taken: Taken, draft: Draft) -> Taken:
     """Return what is taken once the launch has made its volume."""
     if draft.volume is None or draft.volume.row is not None:
         return taken
-    disk_bytes = taken.disk_bytes + draft.volume.size_gb * BYTES_PER_GB
-    return Taken(taken.cpu_cores, taken.memory_bytes, disk_bytes, taken.devices)
+    return replace(taken, volume_bytes=taken.volume_bytes + draft.volume.size_gb * BYTES_PER_GB)
 
 
 def fit_of(need: Need, capacity: Capacity, taken: Taken, *, waiting: int, held: Sequence[Held], name: str) -> Fit:
     """Return whether a pod fits now, by the rule of Open; pure. `waiting`: how many wait for the same already."""
     found = room(shortage(need, capacity, taken), waiting, need)
     if found.free:
-        return Fit(now=True, reason=None, message="It starts at once.")
+        where = ", on the machine that its volume is tied to now" if tied_host(need, capacity) is not None else ""
+        return Fit(now=True, reason=None, message=f"It starts at once{where}.")
     missing = shortage(need, capacity, Taken())
-    models = {device.name: device.model for device in capacity.devices}
-    ours = [one for one in held if fits(need.model_pattern, models.get(one.device, ""))]
+    of_type = {device.name for device in capacity.devices if fits(need.finder, device)}
+    ours = [one for one in held if one.device in of_type]
     holders = holders_of(ours) if found.reason is Reason.NO_GPU else ()
     ever = missing is None
     message = _waits(found, need, name, ours) if ever else _never(missing, need, name)
@@ -162,6 +162,11 @@ def _waits(found: Room, need: Need, name: str, ours: Sequence[Held]) -> str:
     place = (
         "It would be the next one" if found.place == 1 else f"It would wait behind {found.place - 1} that asked earlier"
     )
+    if found.reason is Reason.VOLUME_ELSEWHERE:
+        return (
+            f"Its volume can be used on one machine of the cluster alone now, and there is no free {name} in that one. "
+            "It would wait until there is; waiting is free."
+        )
     if found.reason is Reason.NO_GPU:
         what = f"No {name} is free" if need.gpus == 1 else f"Not {need.gpus} {name} are free"
         return f"{what} ({len(ours)} in use). {place}; waiting is free."
@@ -169,6 +174,11 @@ def _waits(found: Room, need: Need, name: str, ours: Sequence[Held]) -> str:
 
 
 def _never(missing: Reason | None, need: Need, name: str) -> str:
+    if missing is Reason.VOLUME_ELSEWHERE:
+        return (
+            f"Its volume can be used on one machine of the cluster alone now, which has no {name}: it would wait until "
+            "the pods there that use it are stopped. Attach another volume, or none."
+        )
     if missing is Reason.NO_GPU:
         what = f"a {name}" if need.gpus == 1 else f"{need.gpus} {name}"
         return f"The machine or cluster does not have {what}: it would wait until it has."

@@ -3,10 +3,11 @@
 Order is not its business: who asked first is asked in `queue.store`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from neuropod.catalogue.devices import fits
+from neuropod.catalogue.devices import NO_DEVICES, Finder, fits
+from neuropod.ids import VolumeId
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason
 
@@ -21,7 +22,8 @@ class Need:
     memory_bytes: int
     disk_bytes: int
     gpus: int = 0
-    model_pattern: str = ""  # the catalogue's, see catalogue.devices
+    finder: Finder = NO_DEVICES  # the catalogue's
+    volume_id: VolumeId | None = None  # which may be tied to one of the runtime's machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +32,66 @@ class Taken:
 
     cpu_cores: int = 0
     memory_bytes: int = 0
-    disk_bytes: int = 0  # container disks and volumes
+    disk_bytes: int = 0  # container disks
+    volume_bytes: int = 0
     devices: frozenset[str] = frozenset()
 
 
+def free_by_host(finder: Finder, capacity: Capacity, taken: Taken) -> dict[str, list[str]]:
+    """Return the names of the devices of a type that nobody has, by their machine, in the runtime's order."""
+    found: dict[str, list[str]] = {}
+    for device in capacity.devices:
+        if device.name not in taken.devices and not device.trouble and fits(finder, device):
+            found.setdefault(device.host, []).append(device.name)
+    return found
+
+
 def free_devices(need: Need, capacity: Capacity, taken: Taken) -> Sequence[str]:
-    """Return the names of the devices that the pod could get, in the runtime's order."""
-    return [
-        device.name
-        for device in capacity.devices
-        if device.name not in taken.devices and not device.trouble and fits(need.model_pattern, device.model)
+    """Return the names of as many devices as the pod needs, all of one machine; none where no machine has so many.
+
+    Of the machines that have enough it is the one that has the fewest, so that large pods find room for longer; where
+    the pod's volume is tied to a machine, only that one.
+    """
+    enough = [
+        (len(names), place, names)
+        for place, (host, names) in enumerate(free_by_host(need.finder, capacity, taken).items())
+        if len(names) >= need.gpus and tied_host(need, capacity) in {None, host}
     ]
+    return min(enough)[2][: need.gpus] if enough else ()
+
+
+def disk_taken(capacity: Capacity, taken: Taken) -> int:
+    """Return what is taken of the runtime's disk."""
+    return taken.disk_bytes + (0 if capacity.volumes_apart else taken.volume_bytes)
+
+
+def tied_host(need: Need, capacity: Capacity) -> str | None:
+    """Return the one machine on which the pod's volume can be mounted now; None: any."""
+    return None if need.volume_id is None else capacity.volume_hosts.get(need.volume_id)
 
 
 def shortage(need: Need, capacity: Capacity, taken: Taken) -> Reason | None:
     """Return what is missing for the pod, None when it fits."""
-    if need.gpus and len(free_devices(need, capacity, taken)) < need.gpus:
-        return Reason.NO_GPU
+    if need.gpus and not free_devices(need, capacity, taken):
+        anywhere = replace(need, volume_id=None)
+        return Reason.VOLUME_ELSEWHERE if free_devices(anywhere, capacity, taken) else Reason.NO_GPU
     enough = (
         taken.cpu_cores + need.cpu_cores <= capacity.cpu_cores
         and taken.memory_bytes + need.memory_bytes <= capacity.memory_bytes
-        and taken.disk_bytes + need.disk_bytes <= capacity.disk_bytes
+        and disk_taken(capacity, taken) + need.disk_bytes <= capacity.disk_bytes
     )
     return None if enough else Reason.NO_CAPACITY
 
 
 def need_of(
-    *, cpu_cores: int, memory_gb: int, container_disk_gb: int, gpus: int, patterns: Mapping[str, str], gpu_type: str
+    *, cpu_cores: int, memory_gb: int, container_disk_gb: int, gpus: int, finder: Finder | None, volume_id: str | None
 ) -> Need:
-    """Return what a pod needs from what its row says; `patterns` are the catalogue's, by type."""
+    """Return what a pod needs from what its row says; `finder` is that of its type, None: the type is gone."""
     return Need(
         cpu_cores=cpu_cores,
         memory_bytes=memory_gb * BYTES_PER_GB,
         disk_bytes=container_disk_gb * BYTES_PER_GB,
         gpus=gpus,
-        model_pattern=patterns.get(gpu_type, ""),  # a type that is gone fits no device
+        finder=finder or NO_DEVICES,  # a type that is gone fits no device
+        volume_id=None if volume_id is None else VolumeId(volume_id),
     )

@@ -25,7 +25,7 @@ from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
 from neuropod.pods.acts import Act, tell, tell_of_exec
 from neuropod.pods.admission import admit, obstacles
-from neuropod.pods.drafts import Draft, World, draft_edit, draft_launch, refusal, require_isolation
+from neuropod.pods.drafts import Draft, World, draft_edit, draft_launch, may_have_type, refusal, require_isolation
 from neuropod.pods.entering import Entrance, entrance_of
 from neuropod.pods.hosts import pod_host
 from neuropod.pods.jupyter import signed_in_path
@@ -44,6 +44,7 @@ from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
 from neuropod.pods.workload import Attached, Lacking, Secrets, workload_of
 from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId, WorkloadRejectedError
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.volumes.records import VolumeRow
@@ -61,7 +62,7 @@ class Pods:
         settings: Settings,
         box: SecretBox,
         clock: Clock,
-        runtimes: Mapping[RuntimeId, Runtime],
+        runtimes: Runtimes,
         installation_id: InstallationId,
     ) -> None:
         self._settings = settings
@@ -72,7 +73,7 @@ class Pods:
         self.presence = Presence(runtimes.keys())
         self._installation_id = installation_id
         self._world = World(settings, runtimes)
-        self._pods_domain = settings.addresses(settings.port).pods.domain
+        self._addresses = settings.addresses(settings.port)
         self.policy = Policy.of(settings.reconcile)
         self._thresholds = thresholds_of(settings.limits, look_seconds=settings.reconcile.look_seconds)
 
@@ -307,7 +308,7 @@ class Pods:
         require_scope(actor, Scope.WRITE)
         row, owner = await self._in_sight(session, pod, actor=actor)
         await self._port(session, row, port)
-        host = pod_host(row.name, owner.hash, port, self._pods_domain)
+        host = pod_host(row.name, owner.hash, port, self._pods_domain(RuntimeId(row.runtime_id)))
         if port != rules.JUPYTER_PORT or row.jupyter == JupyterMode.OFF or actor.user_id != row.owner_id:
             return PortLink(host, "/")
         return PortLink(host, signed_in_path(await self._jupyter_token(session, row)))
@@ -398,7 +399,7 @@ class Pods:
         return workload_of(
             self.workload_id(PodId(row.id), incarnation),
             row,
-            Attached(found.owner_hash, found.volume, found.ports, devices),
+            Attached(found.owner_hash, found.volume, found.ports, devices, found.finder),
             Secrets({**self._sealing.open_env(row), **named}, self._sealing.platform_token(row)),
             runs_recipes=runtime is not None and Capability.RECIPES in runtime.capabilities,
             stop_grace_seconds=self.policy.stop_grace_seconds,
@@ -431,6 +432,9 @@ class Pods:
         return await views_of(session, rows, self._lens(), self._clock.now())
 
     # Pieces
+
+    def _pods_domain(self, runtime_id: RuntimeId) -> str:
+        return self._addresses.pods_address(self._runtimes.name_of(runtime_id)).domain
 
     def _lens(self) -> Lens:
         return Lens(self.policy, self.presence.served(self._clock.now()), self._pods_domain, self._thresholds)
@@ -485,6 +489,9 @@ class Pods:
         gpu_type = await gpu_type_on_offer(session, row.gpu_type)
         if gpu_type is None:
             sentence = f"GPU type {row.gpu_type!r} is not on offer any more; change the pod's gpu_type, then start it"
+            raise ConflictError(sentence, code="gpu_type_unavailable")
+        if not may_have_type(self._world, row, gpu_type):
+            sentence = f"GPU type {row.gpu_type!r} is not offered any more where this pod is; change the pod's gpu_type"
             raise ConflictError(sentence, code="gpu_type_unavailable")
         accept(row, gpu_type, row.gpu_count, self._settings.prices.disk_micros_per_gb_hour)
         wish(row, Want.RUNNING, Reason.REQUESTED, now=self._clock.now(), anew=True)

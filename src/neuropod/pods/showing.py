@@ -3,7 +3,7 @@
 Called by service for a pod, a page, or all pods (the gateway's feed); five queries for any number up to CHUNK.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,7 +39,7 @@ class Lens:
 
     policy: Policy
     served: Collection[RuntimeId]
-    pods_domain: str
+    pods_domain: Callable[[RuntimeId], str]
     thresholds: Thresholds
 
 
@@ -120,6 +120,7 @@ def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime
         room=Room(place=parts.earlier + 1),
         served=RuntimeId(pod.runtime_id) in lens.served,
     )
+    pods_domain = lens.pods_domain(RuntimeId(pod.runtime_id))
     limits = TimeLimits(pod.stop_after_seconds, pod.idle_stop_after_seconds)
     outlook = _outlook(pod, parts, limits)
     return PodView(
@@ -131,7 +132,7 @@ def view_of(pod: PodRow, owner: UserRow, parts: Parts, lens: Lens, now: datetime
                 port.port,
                 port.name,
                 Access(port.access),
-                pod_host(pod.name, owner.hash, port.port, lens.pods_domain),
+                pod_host(pod.name, owner.hash, port.port, pods_domain),
             )
             for port in parts.ports
         ),

@@ -166,6 +166,12 @@ def _waiting(facts: PodFacts, reason: Reason) -> Shown:
             "an administrator has to look at it (neuropod doctor)."
         )
         return Shown(Status.WAITING, reason, message, since=facts.waiting_since)
+    if reason is Reason.VOLUME_ELSEWHERE:
+        message = (
+            f"Its volume can be used on one machine of the cluster alone now, and there is no free {facts.gpu_type} "
+            "in that one. It starts by itself as soon as there is; waiting is free."
+        )
+        return Shown(Status.WAITING, reason, message, since=facts.waiting_since)
     place = facts.room.place
     what = f"a free {facts.gpu_type}" if reason is Reason.NO_GPU else f"free CPU and memory ({facts.memory_gb} GB)"
     turn = "It is next" if place == 1 else f"{place - 1} asked earlier"

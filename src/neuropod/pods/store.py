@@ -11,6 +11,8 @@ from sqlalchemy import ColumnElement, and_, bindparam, exists, func, select, upd
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
+from neuropod.catalogue.devices import NO_DEVICES, Finder
+from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session
 from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
 from neuropod.kit.paging import Page, decode_cursor, page_of
@@ -247,22 +249,25 @@ class PodToRun:
     owner_hash: str
     volume: VolumeRow | None
     ports: Sequence[int]
+    finder: Finder
 
 
 async def pods_to_run(session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, PodToRun]:
     """Return pods with what they run with; one query."""
     query = (
-        select(PodRow, UserRow.hash, VolumeRow, PortRow.port)
+        select(PodRow, UserRow.hash, VolumeRow, GpuTypeRow, PortRow.port)
         .join(UserRow, UserRow.id == PodRow.owner_id)
         .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
+        .join(GpuTypeRow, GpuTypeRow.name == PodRow.gpu_type, isouter=True)
         .join(PortRow, PortRow.pod_id == PodRow.id, isouter=True)
         .where(PodRow.id.in_(pod_ids))
     )
     found: dict[PodId, PodToRun] = {}
     ports: dict[PodId, list[int]] = {}
-    for pod, owner_hash, volume, port in await session.execute(query):
+    for pod, owner_hash, volume, gpu_type, port in await session.execute(query):
         open_ports = ports.setdefault(PodId(pod.id), [])
         if port is not None:
             open_ports.append(port)
-        found.setdefault(PodId(pod.id), PodToRun(pod, owner_hash, volume, open_ports))
+        finder = NO_DEVICES if gpu_type is None else gpu_type.finder
+        found.setdefault(PodId(pod.id), PodToRun(pod, owner_hash, volume, open_ports, finder))
     return found

@@ -7,6 +7,7 @@ workload.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neuropod.catalogue.devices import NO_DEVICES, Finder
 from neuropod.ids import UserId, VolumeId
 from neuropod.kit.secrets import Secret
 from neuropod.pods.records import PodRow
@@ -40,12 +41,13 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What hangs on the pod: its owner's hash, its volume, its ports, the GPUs given to the incarnation."""
+    """What hangs on the pod: its owner's hash, its volume, its ports, the GPUs given to the incarnation, its type."""
 
     owner_hash: str
     volume: VolumeRow | None = None
     ports: Sequence[int] = ()
     devices: Sequence[str] = ()
+    finder: Finder = NO_DEVICES
 
 
 def workload_of(
@@ -75,6 +77,8 @@ def workload_of(
             memory_bytes=pod.memory_gb * BYTES_PER_GB,
             container_disk_bytes=pod.container_disk_gb * BYTES_PER_GB,
             devices=tuple(attached.devices),
+            gpu_resource=attached.finder.gpu_resource if attached.devices else "",
+            node_selector=dict(attached.finder.node_selector),
         ),
         volume=_mount(attached.volume),
         ports=tuple(sorted(attached.ports)),

@@ -35,13 +35,14 @@ class PodsLoop:
     """Implements driver.Loop."""
 
     name = "pods"
-    topics = frozenset({Topic.PODS})
+    topics = frozenset({Topic.PODS, Topic.RUNTIMES})
 
     def __init__(self, world: World, on_failure: FailureHook) -> None:
         self.wakeup = Wakeup()
         self._world = world
         self._rows = SharedRows(world.database, world.pods, world.clock)
         self._watches = TaskSet(on_failure)
+        self._watched: set[RuntimeId] = set()
         self._workers = TaskSet(on_failure)
         self._busy: dict[PodId, asyncio.Task[None]] = {}
         self._nudged: dict[PodId, Runtime] = {}
@@ -55,8 +56,7 @@ class PodsLoop:
     async def turn(self) -> Turn:
         if not self._world.runtimes:
             return Turn(_LONGEST_SLEEP_SECONDS, ok=False, message="no runtime is open")
-        if self._capacities_at is None:
-            self._start_watches()
+        self._start_watches()
         await self._look_at_capacities()
         claimed_in_all = 0
         while room := self._world.settings.workers - len(self._busy):
@@ -150,8 +150,10 @@ class PodsLoop:
     # ---- what runtimes tell
 
     def _start_watches(self) -> None:
-        for runtime in self._world.runtimes.values():
-            self._watches.start(self._watch(runtime), name=f"watch of {runtime.id}")
+        for runtime_id, runtime in self._world.runtimes.items():
+            if runtime_id not in self._watched:
+                self._watched.add(runtime_id)
+                self._watches.start(self._watch(runtime), name=f"watch of {runtime_id}")
 
     async def _watch(self, runtime: Runtime) -> None:
         while True:
@@ -166,7 +168,9 @@ class PodsLoop:
     async def _look_at_capacities(self) -> None:
         """Know roughly what there is, so that a pod without room need not be opened to find out."""
         now = self._world.clock.now()
-        if self._capacities_at is not None and (now - self._capacities_at).total_seconds() < _CAPACITY_SECONDS:
+        known = self._world.runtimes.keys() <= self._capacities.keys()
+        young = self._capacities_at is not None and (now - self._capacities_at).total_seconds() < _CAPACITY_SECONDS
+        if known and young:
             return
         self._capacities_at = now
         for runtime_id, runtime in self._world.runtimes.items():

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 _LEASES = 3  # renewals that may fail before the others take a server for dead
 _ALONE_SECONDS = 3600.0
 _GONE = "No server is connected to the machine or cluster that it belongs to; it is left as it is."
-_BACK = "A server is connected to its machine or cluster again."
+RUNTIME_IS_BACK = "A server is connected to its machine or cluster again."
 
 
 class ServedElsewhereError(Exception):
@@ -52,7 +52,7 @@ class PresenceLoop:
     """Implements driver.Loop."""
 
     name = "presence"
-    topics = frozenset({Topic.SERVERS})
+    topics = frozenset({Topic.SERVERS, Topic.RUNTIMES})
 
     def __init__(self, world: World, presence: Presence, server: str) -> None:
         self.wakeup = Wakeup()
@@ -62,6 +62,7 @@ class PresenceLoop:
         self._servers = 1
         self._started_at = world.clock.now()
         self._renewed_at: float | None = None
+        self._said: frozenset[RuntimeId] = frozenset()  # what this server has said that it serves
         self._count = world.metrics.gauge("servers", "Servers that share this database, this one too.")
         self._count.set(1)
 
@@ -81,7 +82,7 @@ class PresenceLoop:
                 await arrive_alone(session)
                 rivals = [row for row in await all_servers(session) if self._is_rival(row, alone, now)]
                 if not rivals:
-                    await self._renew(session, first=True)
+                    own = await self._renew(session)
                     break
             for row in rivals:
                 if row.lease_until > known.get(row.id, row.lease_until):
@@ -90,7 +91,7 @@ class PresenceLoop:
                     log.info("another server serves the same machine: is it alive?", server=row.name, id=row.id)
                 known[row.id] = row.lease_until
             await world.clock.sleep(1)
-        self._renewed_at = world.clock.monotonic()
+        self._said, self._renewed_at = own, world.clock.monotonic()
 
     def _is_rival(self, row: ServerRow, alone: Collection[RuntimeId], now: datetime) -> bool:
         return row.id != self._id and row.lease_until > now and not set(alone).isdisjoint(map(str, row.runtimes))
@@ -100,16 +101,18 @@ class PresenceLoop:
             return Turn(_ALONE_SECONDS, {"servers": 1})
         every = self._world.settings.presence_seconds
         monotonic = self._world.clock.monotonic()
-        if self._renewed_at is None or monotonic - self._renewed_at >= every * 0.9:
+        if self._renewed_at is None or monotonic - self._renewed_at >= every * 0.9 or self._presence.own != self._said:
             async with self._world.database.write() as session:
-                await self._renew(session, first=self._renewed_at is None)
+                own = await self._renew(session)
+            self._said = own
             self._renewed_at = monotonic
         await self._learn()
         left = every - (monotonic - self._renewed_at)
         return Turn(max(left, 0.0), {"servers": self._servers})
 
-    async def _renew(self, session: Session, *, first: bool) -> None:
-        world = self._world
+    async def _renew(self, session: Session) -> frozenset[RuntimeId]:
+        """Renew the lease, and tell of what has come and gone; return what is said now to be served by this server."""
+        world, own = self._world, self._presence.own
         now = world.clock.now()
         before = _served(await all_servers(session))
         gone = await take_out(session, ended_before=now)
@@ -121,18 +124,21 @@ class PresenceLoop:
                 "name": socket.gethostname(),
                 "version": __version__,
                 "started_at": self._started_at,
-                "runtimes": sorted(self._presence.own),
+                "runtimes": sorted(own),
                 "lease_until": now + lease,
             },
         )
-        after = _served(await all_servers(session))
-        lost, back = set(gone) - after, (self._presence.own - before if first else frozenset())
-        if first or lost:
+        opened = own - self._said
+        lost, back = set(gone) - _served(await all_servers(session)), opened - before
+        if self._renewed_at is None or lost or opened:
             session.nudge(Topic.SERVERS)
             session.nudge(Topic.ROUTES)
-        pods = [(await open_pods_of(session, ids), message) for ids, message in ((lost, _GONE), (back, _BACK))]
+        pods = [
+            (await open_pods_of(session, ids), message) for ids, message in ((lost, _GONE), (back, RUNTIME_IS_BACK))
+        ]
         for pod_ids, message in pods:
             await tell_of_pods(session, pod_ids, message, now=now)
+        return own
 
     async def _learn(self) -> None:
         async with self._world.database.read() as session:

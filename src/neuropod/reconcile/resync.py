@@ -40,12 +40,12 @@ class ResyncLoop:
     """Implements driver.Loop."""
 
     name = "resync"
-    topics = frozenset[Topic]()
+    topics = frozenset({Topic.RUNTIMES})
 
     def __init__(self, world: World) -> None:
         self.wakeup = Wakeup()
         self._world = world
-        self._first = True
+        self._begun: set[RuntimeId] = set()  # looked at once since this server began
         self._allowed = world.sweeping_allowed
         self._waiting: dict[RuntimeId, str] = {}  # what a confirmation of the epoch would sweep
         self._rows_swept_at: datetime | None = None
@@ -64,7 +64,6 @@ class ResyncLoop:
             swept += removed
             if alarm:
                 alarms.append(alarm)
-        self._first = False
         await self._sweep_rows()
         await close_departed(self._world)
         report = {"differing": differing, "swept": swept, "without_row": len(self._orphans), "away": away}
@@ -94,11 +93,13 @@ class ResyncLoop:
             expected = await store.expected_on(session, runtime.id)
         due, same = difference(expected, seen)
         now = world.clock.now()
-        if not (due or same or self._first):
+        first = runtime.id not in self._begun
+        self._begun.add(runtime.id)
+        if not (due or same or first):
             return 0
         async with world.database.write() as session:
             await store.mark_seen(session, same, now=now)
-            if self._first:
+            if first:
                 await store.make_all_due(session, runtime.id, now=now)
             elif due:
                 await store.make_due(session, due, now=now)

@@ -1,15 +1,13 @@
 """What the loops work with; made once by server."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuropod.accounts.service import Accounts
 from neuropod.db.engine import Database
-from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.service import Pods
-from neuropod.runtimes.contract import Runtime
+from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import EventSettings, ReconcileSettings
 
 
@@ -21,7 +19,7 @@ class World:
     database: Database
     pods: Pods
     accounts: Accounts
-    runtimes: Mapping[RuntimeId, Runtime]  # opened and verified: only their pods are touched
+    runtimes: Runtimes  # opened and verified: only their pods are touched
     metrics: Metrics
     clock: Clock
     sweeping_allowed: bool  # the installation's epoch is confirmed

@@ -70,6 +70,7 @@ class Capability(StrEnum):
     TENANT_ISOLATION = "tenant_isolation"  # strangers' pods are kept apart; without it only administrators launch
     EXEC = "exec"  # runs further commands in a workload: it is an `Exec`
     USAGE = "usage"
+    GPU_RESOURCES = "gpu_resources"  # finds GPUs by resource names and labels of machines; else by their models
     VOLUMES = "volumes"  # tells of volumes, grows and removes them: it is a `Volumes`
 
 
@@ -225,6 +226,7 @@ class Capacity:
     memory_bytes: int
     disk_bytes: int
     devices: tuple[Device, ...] = ()
+    volumes_apart: bool = False  # volumes take nothing of `disk_bytes`: they are kept elsewhere
     # Volumes that can be mounted on one machine alone now (ReadWriteOnce, and a workload has it, or its data are
     # there), and on which; as `Device.host`.
     volume_hosts: Mapping[VolumeId, str] = field(default_factory=dict)

@@ -1,14 +1,15 @@
 """Which runtimes this server has: the one place that names concrete ones.
 
-Called by `server`, which opens them; one that cannot be opened is left out there, and its pods are `unreachable`.
+Called by `server`, which opens them (`opened.Runtimes`); one that cannot be opened is tried again.
 """
 
 from neuropod.ids import InstallationId, RuntimeId
 from neuropod.kit.clock import Clock
-from neuropod.runtimes.contract import Device, Runtime
+from neuropod.runtimes.contract import Device
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
 from neuropod.runtimes.local.runtime import LocalRuntime
+from neuropod.runtimes.opened import PlannedRuntime
 from neuropod.settings import Settings
 
 # So that all that is about GPUs can be tried where there is none.
@@ -19,13 +20,16 @@ _FAKE_GPUS = (
 )
 
 
-def build_runtimes(settings: Settings, installation: InstallationId, clock: Clock) -> list[Runtime]:
-    """Return the runtimes that settings ask for, none of them opened yet."""
+def planned_runtimes(settings: Settings, installation: InstallationId, clock: Clock) -> list[PlannedRuntime]:
+    """Return the runtimes that settings ask for, in the order in which they are preferred; none is built yet."""
     if settings.fake_runtime:
-        return [FakeRuntime(installation, FakeWorld(clock, devices=_FAKE_GPUS), settings.fake_runtime_name)]
+        world = FakeWorld(clock, devices=_FAKE_GPUS)
+        return [PlannedRuntime("fake", lambda: FakeRuntime(installation, world, settings.fake_runtime_name))]
+    planned = []
     if settings.runs_local_pods:
-        return [LocalRuntime(installation, settings.local, settings.limits, settings.data_dir)]
-    return []
+        local, limits, folder = settings.local, settings.limits, settings.data_dir
+        planned.append(PlannedRuntime("local", lambda: LocalRuntime(installation, local, limits, folder)))
+    return planned
 
 
 def of_one_machine(runtime_id: RuntimeId) -> bool:

@@ -12,10 +12,13 @@ from neuropod.gateway.remote import RemoteDoorkeeper, ServerSocket, SocketFeed
 from neuropod.gateway.traffic import TrafficReport
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
+from neuropod.runtimes.opened import Runtimes
 from neuropod.server.installation import opened_runtimes, socket_path
 from neuropod.server.listening import Listener, bound, signals
 from neuropod.server.serving import ServerFailedError
 from neuropod.settings import Settings
+
+_AGAIN_SECONDS = 15.0
 
 
 async def serve_gateway(settings: Settings, *, host: str, port: int, clock: Clock) -> None:
@@ -45,6 +48,7 @@ async def serve_gateway(settings: Settings, *, host: str, port: int, clock: Cloc
         await stack.enter_async_context(signals(told_to_end))
         tasks.start(SocketFeed(gateway.table, server, clock).run(), name="route feed")
         tasks.start(gateway.run(), name="open streams")
+        tasks.start(_open_missing(runtimes, clock), name="runtimes")
         tasks.start(TrafficReport(gateway.take_used, server, clock).run(), name="traffic report")
         public = Listener(serving_config(_nothing_else, gateway, settings))
         serving = asyncio.create_task(public.serve(sockets=[listener]))
@@ -58,6 +62,13 @@ async def serve_gateway(settings: Settings, *, host: str, port: int, clock: Cloc
     if failures.first is not None:
         name, error = failures.first
         raise ServerFailedError(f"{name} died: {error!r}") from error
+
+
+async def _open_missing(runtimes: Runtimes, clock: Clock) -> None:
+    """Try again what could not be opened, until all are open."""
+    while runtimes.unopened:
+        await clock.sleep(_AGAIN_SECONDS)
+        await runtimes.open_missing()
 
 
 async def _nothing_else(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - the signature is ASGI's

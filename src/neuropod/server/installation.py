@@ -18,6 +18,7 @@ from neuropod.catalogue.service import load_starters as load_starter_gpu_types
 from neuropod.db.engine import Database
 from neuropod.db.installation import InstallationRow, installation
 from neuropod.db.migrate import needs_upgrade, upgrade
+from neuropod.db.runtimes import runtime_names, write_names
 from neuropod.ids import InstallationId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.keyfile import read_or_make_key
@@ -26,8 +27,9 @@ from neuropod.kit.secrets import SecretBox
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.service import Pods
-from neuropod.runtimes.contract import Report, Runtime, RuntimeUnavailableError
-from neuropod.runtimes.registry import build_runtimes
+from neuropod.runtimes.contract import Report, RuntimeUnavailableError
+from neuropod.runtimes.opened import Runtimes
+from neuropod.runtimes.registry import planned_runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_starter_templates
 
@@ -49,7 +51,7 @@ class Installation:
     database: Database
     row: InstallationRow
     box: SecretBox
-    runtimes: Mapping[RuntimeId, Runtime]  # opened and verified
+    runtimes: Runtimes
     reports: Mapping[RuntimeId, Report]
     accounts: Accounts
     pods: Pods
@@ -89,6 +91,7 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
                 "with; put the right key file back, or name it with NEUROPOD_KEY_FILE"
             )
         runtimes = await opened_runtimes(settings, row.installation_id, clock, stack)
+        await _settle_names(database, runtimes, clock)
         accounts = Accounts(settings, clock)
         async with database.write() as session:
             await load_starter_gpu_types(session)
@@ -102,7 +105,7 @@ async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Installat
             row=row,
             box=box,
             runtimes=runtimes,
-            reports={runtime_id: await runtime.report() for runtime_id, runtime in runtimes.items()},
+            reports=await _reports(runtimes),
             accounts=accounts,
             pods=Pods(settings, box, clock, runtimes, row.installation_id),
             board=Board(clock),
@@ -157,16 +160,31 @@ def _copy_sqlite(source: Path) -> None:
 
 async def opened_runtimes(
     settings: Settings, installation_id: InstallationId, clock: Clock, stack: AsyncExitStack
-) -> dict[RuntimeId, Runtime]:
-    """Open the runtimes of the settings; one that cannot be opened is left out. They are closed with the stack."""
-    opened = {}
-    for runtime in build_runtimes(settings, installation_id, clock):
+) -> Runtimes:
+    """Open the runtimes of the settings; what cannot be opened can be tried again. They are closed with the stack."""
+    runtimes = Runtimes(planned_runtimes(settings, installation_id, clock))
+    stack.push_async_callback(runtimes.aclose)
+    await runtimes.open_missing()
+    return runtimes
+
+
+async def _reports(runtimes: Runtimes) -> dict[RuntimeId, Report]:
+    """Return what the runtimes that answer say of themselves."""
+    reports = {}
+    for runtime_id, runtime in runtimes.items():
         try:
-            await runtime.open()
+            reports[runtime_id] = await runtime.report()
         except RuntimeUnavailableError as error:
-            log.warning("a runtime cannot be opened; its pods are unreachable", runtime=runtime.id, error=str(error))
-            await runtime.aclose()
-            continue
-        stack.push_async_callback(runtime.aclose)
-        opened[runtime.id] = runtime
-    return opened
+            log.warning("a runtime does not tell what it isolates", runtime=runtime_id, error=str(error))
+    return reports
+
+
+async def _settle_names(database: Database, runtimes: Runtimes, clock: Clock) -> None:
+    """Learn what runtimes were called that are away now, and write down those that have a new name."""
+    async with database.read() as session:
+        known = await runtime_names(session)
+    runtimes.learn_names(known)
+    new = {runtime_id: name for runtime_id, name in runtimes.names.items() if known.get(runtime_id) != name}
+    if new:
+        async with database.write() as session:
+            await write_names(session, new, now=clock.now())

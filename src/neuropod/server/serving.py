@@ -34,6 +34,7 @@ from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
 from neuropod.reconcile.presence import PresenceLoop, server_id
 from neuropod.reconcile.resync import ResyncLoop
+from neuropod.reconcile.runtimes import RuntimesLoop
 from neuropod.reconcile.volumes import VolumesLoop
 from neuropod.reconcile.world import World
 from neuropod.runtimes.contract import Report
@@ -54,6 +55,7 @@ class Started:
     sign_in_link: str  # works once
     cli_key: str  # for the command line of whoever started it
     reports: Mapping[RuntimeId, Report]
+    unopened: Mapping[str, str]  # runtimes that are tried again, by name, and why they cannot be opened
 
 
 async def serve(settings: Settings, *, ready: Callable[[Started], None], clock: Clock) -> bool:
@@ -188,6 +190,7 @@ def _driver(
         [
             presence,  # the first here ends last
             PodsLoop(world, failures),
+            RuntimesLoop(world),
             ResyncLoop(world),
             DevicesLoop(world),
             VolumesLoop(world, Volumes(here.settings, here.clock, here.runtimes)),
@@ -205,7 +208,9 @@ async def _started(here: Installation, parts: ApiParts) -> Started:
     link = await Machine(parts).sign_in_link()
     async with here.database.write() as session:
         key = await here.accounts.keys.make_machine_key(session, here.first_administrator)
-    return Started(parts.addresses, here.settings.port, link.url, key.key.reveal(), here.reports)
+    return Started(
+        parts.addresses, here.settings.port, link.url, key.key.reveal(), here.reports, here.runtimes.unopened
+    )
 
 
 def _machine_config(

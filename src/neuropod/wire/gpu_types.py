@@ -35,8 +35,17 @@ class GpuTypeCreate(Request):
     """GPUs per unit; 0 for a type without."""
 
     model_pattern: str = ""
-    """A regular expression for the whole name that the driver gives a device of this type, letters' case aside:
-    `(NVIDIA )?H100.*`. Empty for a type without GPUs."""
+    """How a machine's devices of this type are found: a regular expression for the whole name that the driver gives
+    them, letters' case aside: `(NVIDIA )?H100.*`. Empty for a type without GPUs, or one that only clusters have."""
+
+    gpu_resource: str = ""
+    """How a cluster's are found: what its device plugin calls them, `nvidia.com/gpu`."""
+
+    node_selector: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    """And labels that their nodes have. Pods of the type run on such nodes alone, also of one without GPUs."""
+
+    runtimes: list[str] = []  # noqa: RUF012 - pydantic copies it
+    """On which runtimes it is offered, by name (`local`, or a cluster's). Empty: on all that can run it."""
 
     position: Annotated[int, limits(0, 100_000)] | None = None
     """Its place in lists. Default: the end."""
@@ -54,6 +63,9 @@ class GpuTypeEdit(Request):
     memory_gb: Annotated[int, limits(1, 16_384)] | None = None
     gpus: Annotated[int, limits(0, 16)] | None = None
     model_pattern: str | None = None
+    gpu_resource: str | None = None
+    node_selector: dict[str, str] | None = None
+    runtimes: list[str] | None = None
     position: Annotated[int, limits(0, 100_000)] | None = None
     on_offer: bool | None = None
 
@@ -67,6 +79,9 @@ class GpuDevice(Answer):
     model: str
     memory_bytes: int
     runtime: str
+    host: str = ""
+    """In which machine of a cluster it is."""
+
     trouble: str | None
     """What is wrong with it; such a GPU is given to nobody."""
 
@@ -106,7 +121,16 @@ class GpuType(Answer):
     """Its place in lists."""
 
     model_pattern: str
-    """How its devices are found: a regular expression for the driver's name."""
+    """How a machine's devices are found: a regular expression for the driver's name."""
+
+    gpu_resource: str = ""
+    """How a cluster's are found: what its device plugin calls them."""
+
+    node_selector: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    """And labels that their nodes have."""
+
+    runtimes: list[str] = []  # noqa: RUF012 - pydantic copies it
+    """On which runtimes it is offered, by name; empty: on all that can run it."""
 
     devices: list[GpuDevice] | None = None
     """The GPUs that are of this type, and who has them; for administrators."""

@@ -31,6 +31,9 @@ class Runtime(Answer):
     """What runs pods here."""
 
     id: str
+    name: str = ""
+    """What the settings and GPU types call it."""
+
     capabilities: list[str]
     mode: str | None = None
     """How it isolates. This and what follows is for administrators."""
@@ -38,6 +41,13 @@ class Runtime(Answer):
     guarantees: list[Guarantee] | None = None
     notes: list[str] | None = None
     capacity: RuntimeCapacity | None = None
+
+
+class UnopenedRuntime(Answer):
+    """A runtime of the settings that cannot be opened now; it is tried again."""
+
+    name: str
+    why: str
 
 
 class Part(Answer):
@@ -79,6 +89,9 @@ class System(Answer):
     console_url: str
     api_url: str
     runtimes: list[Runtime]
+    unopened: list[UnopenedRuntime] | None = None
+    """For administrators: what is away; its pods are unreachable."""
+
     parts: list[Part] | None = None
     """For administrators: the board that loops report to."""
 

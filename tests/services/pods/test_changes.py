@@ -162,10 +162,10 @@ async def test_a_suspended_owner_starts_nothing_and_may_stop(world: World):
 
 
 async def test_where_isolation_is_gone_clients_start_nothing(database: Database):
-    runtimes: dict[Any, Any] = {RUNTIME: StandIn()}
-    world = await make_world(database, runtimes=runtimes)
+    runtime = StandIn()
+    world = await make_world(database, runtimes={RUNTIME: runtime})
     pod = await ended(world, Reason.EXITED)
-    runtimes[RUNTIME] = StandIn(capabilities=frozenset({Capability.IMAGES}))
+    runtime.capabilities = frozenset({Capability.IMAGES})
 
     with pytest.raises(ForbiddenError) as caught:
         await act(world, "start_pod", pod)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from neuropod.accounts.access import MACHINE, SYSTEM
 from neuropod.catalogue.records import GpuTypeRow
@@ -20,8 +20,9 @@ from neuropod.kit.errors import (
     NotFoundError,
 )
 from neuropod.kit.secrets import Secret
-from neuropod.pods.launch import LaunchRequest, PortRequest, VolumeRequest
+from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest, VolumeRequest
 from neuropod.pods.records import PodRow
+from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability
 from neuropod.templates.records import TemplateRow
 from neuropod.volumes.records import VolumeRow
@@ -204,6 +205,88 @@ async def test_a_pod_follows_its_volume(database: Database):
     await world.launch("third", image=None, template="jupyterlab", volume=VolumeRequest("local"))
     error = await _refused(world, name="fourth", image="ubuntu", volume=VolumeRequest("local"))
     assert codes(error) == {"volume.name": "elsewhere"}
+
+
+NEAR, LAB = RuntimeId("near:one"), RuntimeId("lab:one")
+_PODS = frozenset({Capability.RECIPES, Capability.IMAGES, Capability.TENANT_ISOLATION})
+
+
+async def _two_runtimes(database: Database) -> World:
+    cluster = _PODS | {Capability.GPU_RESOURCES}
+    return await make_world(database, runtimes={NEAR: StandIn(NEAR, _PODS), LAB: StandIn(LAB, cluster)})
+
+
+async def _ask(world: World, verb: Any, *args: object) -> PodView:
+    async with world.database.write() as session:
+        view: PodView = await verb(session, *args, actor=actor_of(world.alice))
+        return view
+
+
+async def _change_type(world: World, name: str, **columns: object) -> None:
+    async with world.database.write() as session:
+        await session.execute(update(GpuTypeRow).where(GpuTypeRow.name == name).values(**columns))
+
+
+async def test_a_pod_goes_where_its_type_is_offered(database: Database):
+    world = await _two_runtimes(database)
+    await _change_type(world, "cpu", runtimes=["lab"])
+    await _change_type(world, "rtx-4070", model_pattern="")  # nothing finds it on a machine
+    await _change_type(world, "rtx-4050", runtimes=["near"])
+
+    launched = {name: (await world.launch(f"on-{name}", gpu_type=name)).runtime_id
+                for name in ("cpu", "rtx-4070", "rtx-4050", "rtx-4090")}  # fmt: skip
+
+    assert launched == {"cpu": LAB, "rtx-4070": LAB, "rtx-4050": NEAR, "rtx-4090": NEAR}
+
+
+async def test_a_type_that_is_offered_nowhere_here_says_so(database: Database):
+    world = await _two_runtimes(database)
+    await _change_type(world, "cpu", runtimes=["far"])
+    await _change_type(world, "rtx-4070", model_pattern="", gpu_resource="")
+
+    far, nowhere = await _refused(world, gpu_type="cpu"), await _refused(world, gpu_type="rtx-4070")
+
+    assert (far.code, codes(far)) == ("no_runtime", {"gpu_type": "no_runtime"})
+    assert far.message == "GPU type 'cpu' is offered on far alone, where this pod cannot run"
+    assert nowhere.message == "no runtime that could run this pod has GPUs of type 'rtx-4070'"
+
+
+async def test_a_volume_of_another_runtime_than_the_types_cannot_be_attached(database: Database):
+    world = await _two_runtimes(database)
+    await world.launch("first", volume=VolumeRequest("data"))
+    await _change_type(world, "rtx-4050", runtimes=["lab"])
+
+    error = await _refused(world, name="second", gpu_type="rtx-4050", volume=VolumeRequest("data"))
+
+    assert codes(error) == {"volume.name": "elsewhere"}
+    assert error.message.startswith("this volume lives on near, and this pod would run on lab;")
+    other = await world.launch("second", gpu_type="rtx-4050", volume=VolumeRequest("other"))
+    assert other.runtime_id == LAB
+
+
+async def test_an_edit_does_not_take_a_pod_elsewhere(database: Database):
+    world = await _two_runtimes(database)
+    await world.launch("lab", volume=VolumeRequest("data"))
+    await _change_type(world, "rtx-4050", runtimes=["lab"])
+    await world.launch("far", gpu_type="rtx-4050", volume=VolumeRequest("other"))
+
+    request = EditRequest(gpu_type="rtx-4050", volume=VolumeRequest("other"), restart=True)
+    with pytest.raises(InvalidInputError) as caught:
+        await _ask(world, world.pods.edit_pod, "lab", request)
+
+    assert codes(caught.value) == {"gpu_type": "no_runtime", "volume.name": "elsewhere"}
+
+
+async def test_a_pod_whose_type_is_not_offered_there_any_more_does_not_start(database: Database):
+    world = await _two_runtimes(database)
+    await world.launch("lab")
+    await _ask(world, world.pods.stop_pod, "lab")
+    await _change_type(world, "cpu", runtimes=["lab"])
+
+    with pytest.raises(ConflictError) as caught:
+        await _ask(world, world.pods.start_pod, "lab")
+
+    assert caught.value.code == "gpu_type_unavailable"
 
 
 async def test_without_isolation_only_administrators_launch_unless_a_setting_accepts_it(database: Database):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
+from neuropod.catalogue.devices import Finder
+from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods.gpus.health import Held, troubles
 from neuropod.pods.gpus.holders import holders_of
 from neuropod.pods.quoting import fit_of
@@ -12,7 +13,7 @@ from neuropod.words import Reason
 
 HERE = RuntimeId("fake:one")
 MACHINE = Capacity(8, 100, 1000, (Device("a", "RTX 4090"), Device("b", "RTX 4070"), Device("c", "RTX 4090")))
-NEED = Need(cpu_cores=1, memory_bytes=10, disk_bytes=10, gpus=1, model_pattern="RTX 4090")
+NEED = Need(cpu_cores=1, memory_bytes=10, disk_bytes=10, gpus=1, finder=Finder("RTX 4090"))
 
 
 def held(device: str, pod: str = "lab", trouble: str = "") -> Held:
@@ -50,7 +51,7 @@ def test_all_in_use_names_those_who_hold_that_model_and_no_other():
 @pytest.mark.parametrize(
     ("need", "reason", "ever"),
     [
-        (Need(1, 10, 10, gpus=3, model_pattern="RTX 4090"), Reason.NO_GPU, False),
+        (Need(1, 10, 10, gpus=3, finder=Finder("RTX 4090")), Reason.NO_GPU, False),
         (Need(9, 10, 10), Reason.NO_CAPACITY, False),
         (Need(8, 10, 10), Reason.NO_CAPACITY, True),
     ],
@@ -59,6 +60,30 @@ def test_what_the_machine_does_not_have_at_all_is_said(need: Need, reason: Reaso
     found = fit(Taken(cpu_cores=1), need)
 
     assert (found.now, found.reason, found.ever) == (False, reason, ever)
+
+
+TIED = VolumeId("vol_1")
+
+
+@pytest.mark.parametrize(
+    ("host", "taken", "reason", "ever", "says"),
+    [
+        ("near", (), None, True, "on the machine that its volume is tied to"),
+        ("near", ("a",), Reason.VOLUME_ELSEWHERE, True, "no free rtx-4090 in that one"),
+        ("bare", (), Reason.VOLUME_ELSEWHERE, False, "which has no rtx-4090"),
+        ("near", ("a", "b"), Reason.NO_GPU, True, "No rtx-4090 is free"),
+    ],
+)
+def test_a_volume_that_one_machine_has_ties_its_pods_to_it(host, taken, reason, ever, says):
+    devices = (Device("a", "RTX 4090", host="near"), Device("b", "RTX 4090", host="far"))
+    cluster = Capacity(8, 100, 1000, devices, volume_hosts={TIED: host})
+    need = Need(1, 10, 10, gpus=1, finder=Finder("RTX 4090"), volume_id=TIED)
+    taken = Taken(devices=frozenset(taken))
+
+    found = fit_of(need, cluster, taken, waiting=0, held=[], name="rtx-4090")
+
+    assert (found.now, found.reason, found.ever) == (reason is None, reason, ever)
+    assert says in found.message
 
 
 def test_holders_are_counted_by_pod():

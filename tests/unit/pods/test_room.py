@@ -1,8 +1,12 @@
 """What fits on a runtime: nothing is promised twice, and each device goes to one pod."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuropod.catalogue.devices import Finder
+from neuropod.ids import VolumeId
 from neuropod.pods.room import Need, Taken, free_devices, need_of, shortage
 from neuropod.runtimes.contract import Capacity, Device
 from neuropod.words import Reason
@@ -10,7 +14,7 @@ from neuropod.words import Reason
 GPUS = (Device("gpu-a", "NVIDIA RTX 4090"), Device("gpu-b", "RTX 4070"), Device("gpu-c", "rtx 4090"))
 MACHINE = Capacity(cpu_cores=8, memory_bytes=100, disk_bytes=1000, devices=GPUS)
 SMALL = Need(cpu_cores=2, memory_bytes=10, disk_bytes=100)
-GPU = Need(cpu_cores=1, memory_bytes=1, disk_bytes=1, gpus=1, model_pattern="(?:NVIDIA )?RTX 4090")
+GPU = Need(cpu_cores=1, memory_bytes=1, disk_bytes=1, gpus=1, finder=Finder("(?:NVIDIA )?RTX 4090"))
 
 
 def test_what_fits_exactly_fits():
@@ -24,7 +28,8 @@ def test_each_amount_is_looked_at():
 
 
 def test_devices_of_the_type_that_are_free_can_be_had():
-    assert free_devices(GPU, MACHINE, Taken()) == ["gpu-a", "gpu-c"]
+    assert free_devices(GPU, MACHINE, Taken()) == ["gpu-a"]
+    assert free_devices(replace(GPU, gpus=2), MACHINE, Taken()) == ["gpu-a", "gpu-c"]
     assert free_devices(GPU, MACHINE, Taken(devices=frozenset({"gpu-a"}))) == ["gpu-c"]
 
 
@@ -35,9 +40,48 @@ def test_without_enough_devices_it_is_the_gpu_that_is_missing():
 
 
 def test_a_type_that_the_catalogue_no_longer_has_fits_no_device():
-    need = need_of(cpu_cores=1, memory_gb=1, container_disk_gb=1, gpus=1, patterns={}, gpu_type="gone")
+    need = need_of(cpu_cores=1, memory_gb=1, container_disk_gb=1, gpus=1, finder=None, volume_id=None)
 
-    assert free_devices(need, MACHINE, Taken()) == []
+    assert free_devices(need, MACHINE, Taken()) == ()
+
+
+CLUSTER = Capacity(
+    8, 100, 1000,
+    tuple(Device(f"{host}/{number}", "RTX 4090", host=host) for host, count in (("big", 4), ("small", 2))
+          for number in range(count)),
+    volume_hosts={VolumeId("vol_tied"): "big", VolumeId("vol_bare"): "without"},
+)  # fmt: skip
+
+
+def test_devices_of_one_pod_are_in_one_machine():
+    three = replace(GPU, gpus=3)
+
+    assert free_devices(three, CLUSTER, Taken()) == ["big/0", "big/1", "big/2"]
+    assert shortage(three, CLUSTER, Taken(devices=frozenset({"big/0", "big/1"}))) is Reason.NO_GPU  # 2 and 2
+
+
+def test_a_small_pod_goes_where_fewest_are_free_so_that_large_ones_find_room():
+    assert free_devices(GPU, CLUSTER, Taken()) == ["small/0"]
+    assert free_devices(GPU, CLUSTER, Taken(devices=frozenset({"small/0", "small/1"}))) == ["big/0"]
+
+
+def test_a_pod_goes_where_its_volume_is_tied_to():
+    tied = replace(GPU, volume_id=VolumeId("vol_tied"))
+    bare = replace(GPU, volume_id=VolumeId("vol_bare"))
+    big = frozenset(f"big/{number}" for number in range(4))
+
+    assert free_devices(tied, CLUSTER, Taken()) == ["big/0"]
+    assert shortage(tied, CLUSTER, Taken(devices=big)) is Reason.VOLUME_ELSEWHERE
+    assert shortage(bare, CLUSTER, Taken()) is Reason.VOLUME_ELSEWHERE
+    assert shortage(tied, CLUSTER, Taken(devices=big | {"small/0", "small/1"})) is Reason.NO_GPU
+    assert shortage(replace(GPU, volume_id=VolumeId("vol_free")), CLUSTER, Taken()) is None
+
+
+def test_volumes_take_of_the_machines_disk_unless_they_are_kept_apart():
+    taken = Taken(disk_bytes=500, volume_bytes=450)
+
+    assert shortage(SMALL, MACHINE, taken) is Reason.NO_CAPACITY
+    assert shortage(SMALL, replace(MACHINE, volumes_apart=True), taken) is None
 
 
 @given(st.lists(st.integers(1, 4), max_size=30))

@@ -26,6 +26,7 @@ from neuropod.pods.gpus.store import held_devices, waiting_counts
 from neuropod.pods.queue.store import taken_of
 from neuropod.pods.room import Taken
 from neuropod.runtimes.contract import Capacity
+from neuropod.runtimes.opened import Runtimes
 from neuropod.wire.gpu_types import GpuDevice, GpuType, GpuTypeCreate, GpuTypeEdit, GpuTypePage, PriceSet
 
 router = APIRouter(prefix="/gpu-types", tags=["gpu types"])
@@ -37,7 +38,7 @@ async def list_gpu_types(caller: Reader) -> GpuTypePage:
     capacity_of = await capacities(caller.parts.runtimes)
     async with caller.reading() as session:
         rows = await types_on_offer(session, disabled=caller.actor.is_admin)
-        seen = await _Seen.look(session, capacity_of)
+        seen = await _Seen.look(session, capacity_of, caller.parts.runtimes)
     return GpuTypePage(items=[seen.answer(row, names=caller.actor.is_admin) for row in rows])
 
 
@@ -47,7 +48,7 @@ async def create_gpu_type(body: GpuTypeCreate, caller: Operator, response: Respo
     capacity_of = await capacities(caller.parts.runtimes)
     async with caller.writing() as session:
         row = await _create(session, body, caller)
-        seen = await _Seen.look(session, capacity_of)
+        seen = await _Seen.look(session, capacity_of, caller.parts.runtimes)
     response.headers["Location"] = f"/api/v1/gpu-types/{row.name}"
     return seen.answer(row, names=True)
 
@@ -58,7 +59,7 @@ async def edit_gpu_type(gpu_type: str, body: GpuTypeEdit, caller: Operator) -> G
     capacity_of = await capacities(caller.parts.runtimes)
     async with caller.writing() as session:
         row = await _edit(session, gpu_type, body, caller)
-        seen = await _Seen.look(session, capacity_of)
+        seen = await _Seen.look(session, capacity_of, caller.parts.runtimes)
     return seen.answer(row, names=True)
 
 
@@ -75,27 +76,34 @@ class _Seen:
     def __init__(
         self,
         capacity_of: Mapping[RuntimeId, Capacity],
+        names: Mapping[RuntimeId, str],
         taken: Mapping[RuntimeId, Taken],
         held: Sequence[Held],
         waiting: Mapping[tuple[RuntimeId, str], int],
     ) -> None:
         self._capacity_of = capacity_of
+        self._names = names
         self._taken = taken
         self._holders = {(one.runtime_id, one.device): one for one in held}
         self._waiting = waiting
 
     @classmethod
-    async def look(cls, session: ReadSession, capacity_of: Mapping[RuntimeId, Capacity]) -> "_Seen":
+    async def look(cls, session: ReadSession, capacity_of: Mapping[RuntimeId, Capacity], runtimes: Runtimes) -> "_Seen":
         runtime_ids = list(capacity_of)
         return cls(
             capacity_of,
+            runtimes.names,
             await taken_of(session, runtime_ids),
             await held_devices(session, runtime_ids),
             await waiting_counts(session, runtime_ids),
         )
 
     def answer(self, row: GpuTypeRow, *, names: bool) -> GpuType:
-        counts = [units(row, capacity, self._taken[runtime_id]) for runtime_id, capacity in self._capacity_of.items()]
+        counts = [
+            units(row, capacity, self._taken[runtime_id])
+            for runtime_id, capacity in self._capacity_of.items()
+            if row.offered_on(self._names[runtime_id])
+        ]
         return GpuType(
             name=row.name,
             title=row.title,
@@ -109,6 +117,9 @@ class _Seen:
             on_offer=row.enabled,
             position=row.position,
             model_pattern=row.model_pattern,
+            gpu_resource=row.gpu_resource,
+            node_selector=dict(row.node_selector),
+            runtimes=list(row.runtimes),
             devices=self._devices(row) if names else None,
         )
 
@@ -116,7 +127,7 @@ class _Seen:
         found = []
         for runtime_id, capacity in self._capacity_of.items():
             for device in capacity.devices:
-                if fits(row.model_pattern, device.model):
+                if row.offered_on(self._names[runtime_id]) and fits(row.finder, device):
                     holder = self._holders.get((runtime_id, device.name))
                     found.append(
                         GpuDevice(
@@ -124,6 +135,7 @@ class _Seen:
                             model=device.model,
                             memory_bytes=device.memory_bytes,
                             runtime=runtime_id,
+                            host=device.host,
                             trouble=device.trouble or None,
                             pod=holder and holder.pod_name,
                             owner=holder and holder.owner_email,
@@ -146,19 +158,24 @@ def _request(body: GpuTypeCreate | GpuTypeEdit) -> TypeRequest:
         memory_gb=body.memory_gb,
         gpus=body.gpus,
         model_pattern=body.model_pattern,
+        gpu_resource=body.gpu_resource,
+        node_selector=body.node_selector,
+        runtimes=body.runtimes,
         position=body.position,
         on_offer=body.on_offer,
     )
 
 
 async def _create(session: Session, body: GpuTypeCreate, caller: Caller) -> GpuTypeRow:
-    now = caller.parts.clock.now()
-    return await editing.create_gpu_type(session, body.name, _request(body), actor=caller.actor, now=now)
+    now, planned = caller.parts.clock.now(), caller.parts.runtimes.planned_names
+    return await editing.create_gpu_type(
+        session, body.name, _request(body), planned=planned, actor=caller.actor, now=now
+    )
 
 
 async def _edit(session: Session, gpu_type: str, body: GpuTypeEdit, caller: Caller) -> GpuTypeRow:
-    now = caller.parts.clock.now()
-    return await editing.edit_gpu_type(session, gpu_type, _request(body), actor=caller.actor, now=now)
+    now, planned = caller.parts.clock.now(), caller.parts.runtimes.planned_names
+    return await editing.edit_gpu_type(session, gpu_type, _request(body), planned=planned, actor=caller.actor, now=now)
 
 
 # What else is wrong with a request whose shape is wrong

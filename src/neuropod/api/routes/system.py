@@ -12,10 +12,12 @@ from neuropod.api.deps import Reader
 from neuropod.api.offers import capacities
 from neuropod.api.parts import ApiParts
 from neuropod.db.servers import ServerRow, all_servers
+from neuropod.ids import RuntimeId
 from neuropod.observability.health import PartHealth
 from neuropod.pods.queue.store import taken_of
-from neuropod.pods.room import Taken
+from neuropod.pods.room import Taken, disk_taken
 from neuropod.runtimes.contract import Capacity, Report, Runtime, RuntimeUnavailableError
+from neuropod.runtimes.opened import Runtimes
 from neuropod.wire import system as wire
 
 router = APIRouter(prefix="/system", tags=["system"])
@@ -26,25 +28,28 @@ async def show_system(caller: Reader) -> wire.System:
     """Return the server's version, addresses and runtimes; for administrators also how they are."""
     if caller.actor.is_admin:
         return await system_answer(caller.parts)
+    runtimes = caller.parts.runtimes
     return wire.System(
-        **_addresses(caller.parts), runtimes=[_runtime(runtime) for runtime in caller.parts.runtimes.values()]
+        **_addresses(caller.parts),
+        runtimes=[_runtime(runtime, runtimes.names[runtime_id]) for runtime_id, runtime in runtimes.items()],
     )
 
 
 async def system_answer(parts: ApiParts) -> wire.System:
     """Return all that operators see; also what the machine's socket answers."""
-    capacity_of, reports = await asyncio.gather(capacities(parts.runtimes), _reports(parts))
+    capacity_of, reports = await asyncio.gather(capacities(parts.runtimes), _reports(parts.runtimes))
     async with parts.database.read() as session:
         taken = await taken_of(session, list(capacity_of))
         servers = await all_servers(session)
     runtimes = []
-    for (runtime_id, runtime), report in zip(parts.runtimes.items(), reports, strict=True):
+    for runtime_id, runtime in parts.runtimes.items():
         capacity = capacity_of.get(runtime_id)
         room = None if capacity is None else _capacity(capacity, taken[runtime_id])
-        runtimes.append(_runtime(runtime, report, room))
+        runtimes.append(_runtime(runtime, parts.runtimes.names[runtime_id], reports.get(runtime_id), room))
     return wire.System(
         **_addresses(parts),
         runtimes=runtimes,
+        unopened=[wire.UnopenedRuntime(name=name, why=why) for name, why in parts.runtimes.unopened.items()],
         parts=[_part(part) for part in parts.board.parts()],
         servers=[_server(row) for row in servers],
     )
@@ -60,19 +65,23 @@ def _addresses(parts: ApiParts) -> dict[str, str]:
     }
 
 
-async def _reports(parts: ApiParts) -> list[Report | None]:
+async def _reports(runtimes: Runtimes) -> dict[RuntimeId, Report | None]:
     async def of(runtime: Runtime) -> Report | None:
         try:
             return await runtime.report()
         except RuntimeUnavailableError:
             return None
 
-    return list(await asyncio.gather(*(of(runtime) for runtime in parts.runtimes.values())))
+    asked = list(runtimes)
+    return dict(zip(asked, await asyncio.gather(*(of(runtimes[runtime_id]) for runtime_id in asked)), strict=True))
 
 
-def _runtime(runtime: Runtime, report: Report | None = None, room: wire.RuntimeCapacity | None = None) -> wire.Runtime:
+def _runtime(
+    runtime: Runtime, name: str, report: Report | None = None, room: wire.RuntimeCapacity | None = None
+) -> wire.Runtime:
     return wire.Runtime(
         id=runtime.id,
+        name=name,
         capabilities=sorted(runtime.capabilities),
         mode=report and report.mode,
         guarantees=report
@@ -89,7 +98,7 @@ def _capacity(capacity: Capacity, taken: Taken) -> wire.RuntimeCapacity:
         memory_bytes=capacity.memory_bytes,
         memory_bytes_taken=taken.memory_bytes,
         disk_bytes=capacity.disk_bytes,
-        disk_bytes_taken=taken.disk_bytes,
+        disk_bytes_taken=disk_taken(capacity, taken),
         devices=len(capacity.devices),
         devices_taken=len(taken.devices),
     )

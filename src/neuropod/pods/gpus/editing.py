@@ -5,14 +5,17 @@ at launch or start (size and price), so no change here touches one that runs; a 
 (withdrawn) stays with those that have it and takes no others.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from neuropod.accounts.access import Actor
 from neuropod.catalogue import rules, store
+from neuropod.catalogue.devices import Finder
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.audit import record_act
 from neuropod.db.engine import Session
+from neuropod.db.runtimes import runtime_names
 from neuropod.kit.errors import ConflictError, FieldError, ForbiddenError, InvalidInputError, NotFoundError, taken
 from neuropod.kit.money import Micros, decimal_text
 from neuropod.pods.gpus.store import pods_of_type
@@ -36,14 +39,20 @@ class TypeRequest:
     memory_gb: int | None = None
     gpus: int | None = None
     model_pattern: str | None = None
+    gpu_resource: str | None = None
+    node_selector: Mapping[str, str] | None = None
+    runtimes: Sequence[str] | None = None
     position: int | None = None
     on_offer: bool | None = None
 
 
 async def create_gpu_type(
-    session: Session, name: str, asked: TypeRequest, *, actor: Actor, now: datetime
+    session: Session, name: str, asked: TypeRequest, *, planned: Collection[str], actor: Actor, now: datetime
 ) -> GpuTypeRow:
-    """Put a type into the catalogue. Needs a price, cores, memory; title and place in lists have defaults."""
+    """Put a type into the catalogue. Needs a price, cores, memory; title and place in lists have defaults.
+
+    `planned`: the names of this server's runtimes; those that any server ever opened are known too.
+    """
     _require_operator(actor)
     wrong = list(rules.wrong_name(name))
     needed = {"cpu_cores": asked.cpu_cores, "memory_gb": asked.memory_gb}
@@ -61,8 +70,11 @@ async def create_gpu_type(
         memory_gb=1,
         gpus=0,
         model_pattern="",
+        gpu_resource="",
+        node_selector={},
+        runtimes=[],
     )
-    amount, wrong_price = _checked(made, asked)
+    amount, wrong_price = _checked(made, asked, await _runtime_names(session, planned))
     wrong += wrong_price
     if amount is None and not wrong_price:
         wrong.append(FieldError("price", "missing", "price is needed, as per_hour or per_hour_micros"))
@@ -82,11 +94,13 @@ async def create_gpu_type(
     return made
 
 
-async def edit_gpu_type(session: Session, name: str, asked: TypeRequest, *, actor: Actor, now: datetime) -> GpuTypeRow:
+async def edit_gpu_type(
+    session: Session, name: str, asked: TypeRequest, *, planned: Collection[str], actor: Actor, now: datetime
+) -> GpuTypeRow:
     """Change a type; pods have the new size and price with their next start by a person."""
     _require_operator(actor)
     row = await _there(session, name)
-    amount, wrong = _checked(row, asked)
+    amount, wrong = _checked(row, asked, await _runtime_names(session, planned))
     if wrong:
         raise _refusal(wrong)
     before = _told(row)
@@ -132,7 +146,11 @@ async def _there(session: Session, name: str) -> GpuTypeRow:
     return row
 
 
-def _checked(row: GpuTypeRow, asked: TypeRequest) -> tuple[Micros | None, list[FieldError]]:
+async def _runtime_names(session: Session, planned: Collection[str]) -> set[str]:
+    return {*planned, *(await runtime_names(session)).values()}
+
+
+def _checked(row: GpuTypeRow, asked: TypeRequest, known: Collection[str]) -> tuple[Micros | None, list[FieldError]]:
     """Return the price that was asked for, and all that is wrong with the type as it would be."""
     wrong: list[FieldError] = []
     if asked.title is not None:
@@ -148,17 +166,28 @@ def _checked(row: GpuTypeRow, asked: TypeRequest) -> tuple[Micros | None, list[F
         if value is not None:
             wrong += rules.wrong_range(field, value, (least, most))
     gpus = row.gpus if asked.gpus is None else asked.gpus
-    if asked.gpus is not None or asked.model_pattern is not None:
-        wrong += rules.wrong_pattern(row.model_pattern if asked.model_pattern is None else asked.model_pattern, gpus)
+    if any(value is not None for value in (asked.gpus, asked.model_pattern, asked.gpu_resource, asked.node_selector)):
+        finder = Finder(
+            row.model_pattern if asked.model_pattern is None else asked.model_pattern,
+            row.gpu_resource if asked.gpu_resource is None else asked.gpu_resource,
+            row.node_selector if asked.node_selector is None else asked.node_selector,
+        )
+        wrong += rules.wrong_finder(finder, gpus)
+    if asked.runtimes is not None:
+        wrong += rules.wrong_runtimes(asked.runtimes, known)
     amount, wrong_price = rules.price(asked.price.per_hour, asked.price.per_hour_micros)
     return amount, [*wrong, *wrong_price]
 
 
 def _apply(row: GpuTypeRow, asked: TypeRequest, amount: Micros | None) -> None:
-    for field in ("title", "cpu_cores", "memory_gb", "gpus", "model_pattern", "position"):
+    for field in ("title", "cpu_cores", "memory_gb", "gpus", "model_pattern", "gpu_resource", "position"):
         value = getattr(asked, field)
         if value is not None:
             setattr(row, field, value)
+    if asked.node_selector is not None:
+        row.node_selector = dict(asked.node_selector)
+    if asked.runtimes is not None:
+        row.runtimes = list(asked.runtimes)
     if asked.on_offer is not None:
         row.enabled = asked.on_offer
     if amount is not None:
@@ -174,6 +203,9 @@ def _told(row: GpuTypeRow) -> dict[str, object]:
         "memory_gb": row.memory_gb,
         "gpus": row.gpus,
         "model_pattern": row.model_pattern,
+        "gpu_resource": row.gpu_resource,
+        "node_selector": dict(row.node_selector),
+        "runtimes": list(row.runtimes),
         "position": row.position,
         "on_offer": row.enabled,
     }

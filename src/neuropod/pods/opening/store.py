@@ -20,6 +20,7 @@ from neuropod.pods.guard.store import STATUS_CHANGED, give_back, release_many, t
 from neuropod.pods.lifecycle import IncarnationFacts, PodFacts, Room, Wait, opening, wait_for
 from neuropod.pods.queue.store import (
     QUEUE_REASONS,
+    WAITING_REASONS,
     earlier_waiting,
     lock_runtime,
     needs_of,
@@ -112,9 +113,12 @@ class _Counter:
         before = earlier - self._left.get(row.gpu_type, 0) + self._joined.get(row.gpu_type, 0)
         found = room(shortage(need, self.capacity, self.taken), before, need)
         if not found.free:
-            if not waited:
-                self._joined[row.gpu_type] = self._joined.get(row.gpu_type, 0) + 1
             wait = wait_for(found, now)
+            queues = wait.reason in QUEUE_REASONS
+            if queues and not waited:
+                self._joined[row.gpu_type] = self._joined.get(row.gpu_type, 0) + 1
+            elif waited and not queues:
+                self._left[row.gpu_type] = self._left.get(row.gpu_type, 0) + 1
             self.waiting.append((claimed, row, wait))
             self.answers[pod_id] = wait
             return
@@ -154,12 +158,13 @@ class _Counter:
         return current
 
     def _allocate(self, incarnation_id: IncarnationId, need: Need, gpu_type: str) -> None:
-        devices = free_devices(need, self.capacity, self.taken)[: need.gpus]
-        self.taken = Taken(
-            self.taken.cpu_cores + need.cpu_cores,
-            self.taken.memory_bytes + need.memory_bytes,
-            self.taken.disk_bytes + need.disk_bytes,
-            self.taken.devices | frozenset(devices),
+        devices = free_devices(need, self.capacity, self.taken) if need.gpus else ()
+        self.taken = replace(
+            self.taken,
+            cpu_cores=self.taken.cpu_cores + need.cpu_cores,
+            memory_bytes=self.taken.memory_bytes + need.memory_bytes,
+            disk_bytes=self.taken.disk_bytes + need.disk_bytes,
+            devices=self.taken.devices | frozenset(devices),
         )
 
         def row(device: str | None, cpu_cores: int, memory_bytes: int, disk_bytes: int) -> dict[str, Any]:
@@ -196,7 +201,7 @@ class _Counter:
             now,
         )
         await self._leave_queue(session, now)
-        newly = [one for one in self.waiting if one[0].facts.waiting_reason not in QUEUE_REASONS]
+        newly = [one for one in self.waiting if one[0].facts.waiting_reason not in WAITING_REASONS]
         if newly:
             session.nudge(Topic.ROUTES)
         opened = [answer for answer in self.answers.values() if isinstance(answer, Claimed)]
@@ -221,7 +226,7 @@ class _Counter:
 
 def _waiting_facts(claimed: Claimed, wait: Wait, now: datetime) -> PodFacts:
     facts = claimed.facts
-    newly = facts.waiting_reason not in QUEUE_REASONS
+    newly = facts.waiting_reason not in WAITING_REASONS
     return replace(
         facts,
         waiting_reason=wait.reason,

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import aliased
 
+from neuropod.catalogue.devices import Finder
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import PodId, RuntimeId
@@ -24,6 +25,8 @@ from neuropod.volumes.records import VolumeRow
 from neuropod.words import Reason, Want
 
 QUEUE_REASONS = (Reason.NO_CAPACITY.value, Reason.NO_GPU.value)
+# Who waits for its volume's machine stands in no queue: what is free elsewhere is for the others.
+WAITING_REASONS = (*QUEUE_REASONS, Reason.VOLUME_ELSEWHERE.value)
 
 
 async def lock_runtime(session: Session, runtime_id: RuntimeId) -> None:
@@ -57,11 +60,11 @@ async def taken_of(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> 
     taken = {}
     for runtime_id in runtime_ids:
         row = rows.get(runtime_id)
-        disk_bytes = volume_gb.get(runtime_id, 0) * BYTES_PER_GB
         taken[runtime_id] = Taken(
             cpu_cores=int(row.cpu_cores) if row else 0,
             memory_bytes=int(row.memory_bytes) if row else 0,
-            disk_bytes=disk_bytes + (int(row.disk_bytes) if row else 0),
+            disk_bytes=int(row.disk_bytes) if row else 0,
+            volume_bytes=volume_gb.get(runtime_id, 0) * BYTES_PER_GB,
             devices=devices.get(runtime_id, frozenset()),
         )
     return taken
@@ -81,18 +84,18 @@ async def _devices(session: ReadSession, runtime_ids: Sequence[str]) -> dict[str
 async def needs_of(session: ReadSession, pods: Collection[PodRow]) -> dict[PodId, Need]:
     """Return what each pod needs; the catalogue is asked only for types with GPUs."""
     types = {pod.gpu_type for pod in pods if pod.gpus}
-    patterns: dict[str, str] = {}
+    finders: dict[str, Finder] = {}
     if types:
-        query = select(GpuTypeRow.name, GpuTypeRow.model_pattern).where(GpuTypeRow.name.in_(types))
-        patterns = {name: pattern for name, pattern in await session.execute(query)}  # noqa: C416
+        rows = await session.scalars(select(GpuTypeRow).where(GpuTypeRow.name.in_(types)))
+        finders = {row.name: row.finder for row in rows}
     return {
         PodId(pod.id): need_of(
             cpu_cores=pod.cpu_cores,
             memory_gb=pod.memory_gb,
             container_disk_gb=pod.container_disk_gb,
             gpus=pod.gpus,
-            patterns=patterns,
-            gpu_type=pod.gpu_type,
+            finder=finders.get(pod.gpu_type),
+            volume_id=pod.volume_id,
         )
         for pod in pods
     }
