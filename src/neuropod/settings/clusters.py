@@ -95,6 +95,21 @@ class ClusterSettings(Group):
     runtime_class: str | None = None
     """The RuntimeClass of pods, such as `gvisor` or `nvidia`. Default none: the node's own."""
 
+    fs_group: Annotated[int, Field(ge=0)] | None = 100
+    """The group that may write to volumes, given to each pod's processes besides their own (`fsGroup`). Default 100,
+    the `users` of Jupyter's images; none leaves volumes as their class makes them, for root alone."""
+
+    cpu_overcommit: Annotated[float, Field(ge=1)] = 1
+    """How many times over CPU cores are promised: what a pod asks its node for is that part of its type's cores, its
+    limit is all of them. Default 1; 4 suits notebooks, which mostly wait."""
+
+    disk_overcommit: Annotated[float, Field(ge=1)] = 1
+    """How many times over nodes' disks are promised to container disks. Default 1: a promise is kept."""
+
+    canary_image: str = "busybox:1.37"
+    """The image of the two small pods that find out at each start whether NetworkPolicies are enforced; it needs `sh`
+    and `nc`. Default `busybox:1.37`."""
+
     user_cpu_cores: Annotated[int, Field(gt=0)] | None = None
     """CPU cores that one user's pods may have here in all, held by a ResourceQuota. Default none: no quota of it."""
 

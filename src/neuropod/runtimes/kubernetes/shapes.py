@@ -80,11 +80,31 @@ class Container(Shape, frozen=True):
     resources: Requirements = Requirements()
 
 
+class ClaimSource(Shape, frozen=True):
+    """Which claim a volume of a Pod is."""
+
+    claim_name: str = ""
+
+
+class PodVolume(Shape, frozen=True):
+    """A volume of a Pod."""
+
+    persistent_volume_claim: ClaimSource | None = None
+
+
+class Reference(Shape, frozen=True):
+    """The name of an object beside it."""
+
+    name: str = ""
+
+
 class PodSpec(Shape, frozen=True):
     """A Pod as it was asked for."""
 
     node_name: str = ""
+    image_pull_secrets: tuple[Reference, ...] = ()
     containers: tuple[Container, ...] = ()
+    volumes: tuple[PodVolume, ...] = ()
 
 
 class PodMetadata(Metadata, frozen=True):
@@ -99,6 +119,12 @@ class PodShape(Shape, frozen=True):
     metadata: PodMetadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def claim(self) -> str | None:
+        """The claim of its volume."""
+        sources = (volume.persistent_volume_claim for volume in self.spec.volumes)
+        return next((source.claim_name for source in sources if source is not None), None)
 
     @property
     def condition(self) -> dict[str, Condition]:
@@ -128,12 +154,31 @@ class Address(Shape, frozen=True):
     address: str = ""
 
 
+class HandlerFeatures(Shape, frozen=True):
+    """What a node's container runtime can."""
+
+    user_namespaces: bool = False
+
+
+class RuntimeHandler(Shape, frozen=True):
+    """A way in which a node runs containers; the usual one has no name."""
+
+    name: str = ""
+    features: HandlerFeatures = HandlerFeatures()
+
+
 class NodeStatus(Shape, frozen=True):
     """A node as its kubelet tells it."""
 
     allocatable: dict[str, str] = msgspec.field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     addresses: tuple[Address, ...] = ()
+    runtime_handlers: tuple[RuntimeHandler, ...] = ()
+
+    @property
+    def has_user_namespaces(self) -> bool:
+        """Whether Pods can be given users of their own there."""
+        return any(one.features.user_namespaces for one in self.runtime_handlers if not one.name)
 
 
 class NodeShape(Shape, frozen=True):

@@ -36,7 +36,7 @@ class ClusterWatch:
         self._by_node: dict[str, set[PodId]] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._later: dict[PodId, asyncio.TimerHandle] = {}
-        self.on_pod: list[PodHook] = []
+        self._hooks: list[PodHook] = []
 
     def start(self, tasks: TaskSet) -> None:
         """Let the informers run."""
@@ -74,9 +74,9 @@ class ClusterWatch:
         """Note where a Pod was just made, before the watch tells it."""
         self._keys[pod] = key
 
-    def has_claim(self, key: Key) -> ClaimShape | None:
-        """Return a claim of ours; None where the watch does not know one (now)."""
-        return self._claims.items.get(key) if self._claims.fresh else None
+    def claims(self) -> Iterator[ClaimShape]:
+        """Yield our claims; none while their watch is cut."""
+        return iter(self._claims.items.values() if self._claims.fresh else ())
 
     def standing(self, workload_id: WorkloadId) -> PodShape | None:
         """Return that very incarnation's Pod as the watch has it; None while the watch is cut."""
@@ -106,6 +106,12 @@ class ClusterWatch:
         return self._nodes.fresh
 
     # ---- changes
+
+    def subscribe(self, hook: PodHook) -> None:
+        """Let it hear of each Pod that is there, at once, and then of each change; it must not block."""
+        self._hooks.append(hook)
+        for key, pod in list(self._pods.items.items()):
+            hook(key, None, pod)
 
     async def nudges(self) -> AsyncIterator[PodId]:
         """Yield the pods about which something may have changed."""
@@ -151,7 +157,7 @@ class ClusterWatch:
             if (timer := self._later.pop(pod, None)) is not None:
                 timer.cancel()
         self.nudge(pod)
-        for hook in self.on_pod:
+        for hook in self._hooks:
             hook(key, before, now)
 
     def _node_changed(self, key: Key, before: NodeShape | None, now: NodeShape | None) -> None:

@@ -1,0 +1,133 @@
+"""Stop, kill, remove: how workloads end without losing how they ended. Called by `runtime`.
+
+Each verb looks first and then writes for the very object that it saw (UID), so one that comes late hits nothing. Stop
+lets the node end it (`activeDeadlineSeconds`), which keeps the grace, and the object with exit code, times and log; kill
+deletes it, and our finalizer keeps the object until `remove` has read it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from neuropod.kit.clock import Clock
+from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import ConflictError, NotFoundError
+from neuropod.kube.kinds import PODS
+from neuropod.kube.objects import Object
+from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
+from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.asking import asking
+from neuropod.runtimes.kubernetes.logs import ClusterLogs
+from neuropod.runtimes.kubernetes.making import drop_secrets
+from neuropod.runtimes.kubernetes.seen import is_ended, ready, state_of, stopping, written
+from neuropod.runtimes.kubernetes.shapes import PodShape
+from neuropod.runtimes.kubernetes.standing import Standing
+from neuropod.words import Reason
+
+_TRIES = 5
+
+
+class Ending:
+    """Ends workloads on one cluster."""
+
+    def __init__(self, client: KubeClient, standing: Standing, logs: ClusterLogs, clock: Clock) -> None:
+        self._client = client
+        self._standing = standing
+        self._logs = logs
+        self._clock = clock
+
+    async def stop(self, workload_id: WorkloadId, reason: Reason) -> None:
+        """See the contract."""
+        for _ in range(_TRIES):
+            pod = await self._standing.find_exact(workload_id)
+            if pod is None or is_ended(pod):
+                return
+            if stopping(pod) is not None and pod.spec.node_name:
+                return
+            # What explains that it never ran is gone with its end.
+            told = None if state_of(pod).running is not None else await self._standing.tell(pod)
+            try:
+                with asking():
+                    await self._mark(pod, reason, {"activeDeadlineSeconds": 1}, told)
+                    if not pod.spec.node_name:
+                        # No node acts on it; and being deleted it gets none any more.
+                        await self._delete(pod)
+            except _ChangedError:
+                continue
+            return
+        raise RuntimeUnavailableError("the Pod changes faster than it can be stopped")
+
+    async def kill(self, workload_id: WorkloadId, reason: Reason) -> None:
+        """See the contract. On a node that gives no answer: RuntimeUnavailableError, until it is fenced (DESIGN §3)."""
+        for _ in range(_TRIES):
+            pod = await self._standing.find_exact(workload_id)
+            if pod is None or await self._standing.is_over(pod):
+                return
+            if pod.metadata.deletion_timestamp is not None and pod.metadata.deletion_grace_period_seconds == 0:
+                return
+            if state_of(pod).running is not None:
+                await self._logs.follow_to_the_end(pod)  # its node keeps no log of what is deleted
+            try:
+                with asking():
+                    if names.STOP_REASON not in pod.metadata.annotations:
+                        await self._mark(pod, reason, {}, None)
+                    await self._delete(pod)
+            except _ChangedError:
+                continue
+            return
+        raise RuntimeUnavailableError("the Pod changes faster than it can be killed")
+
+    async def _mark(self, pod: PodShape, reason: Reason, spec: Mapping[str, Any], told: Seen | None) -> None:
+        """Write down why it ends and since when, and what would be lost with the end, in one write."""
+        annotations = {names.STOP_REASON: reason.value, names.STOPPING_AT: written(self._clock.now())}
+        if told is not None and told.reason is reason and told.message:
+            annotations[names.STOP_MESSAGE] = told.message
+        ready_at = ready(pod)
+        if ready_at is not None and names.READY_AT not in pod.metadata.annotations:
+            annotations[names.READY_AT] = written(ready_at)
+        patch: Object = {"metadata": {**_version(pod), "annotations": annotations}}
+        if spec:
+            patch["spec"] = dict(spec)
+        await self._patch(pod, patch)
+
+    async def _patch(self, pod: PodShape, patch: Object) -> None:
+        try:
+            await self._client.merge_patch(PODS, pod.metadata.name, pod.metadata.namespace, patch)
+        except (ConflictError, NotFoundError) as error:
+            raise _ChangedError from error
+
+    async def _delete(self, pod: PodShape) -> None:
+        try:
+            await self._client.delete(
+                PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid, grace_seconds=0
+            )
+        except ConflictError as error:
+            raise _ChangedError from error
+
+    async def remove(self, workload_id: WorkloadId) -> None:
+        """See the contract."""
+        for _ in range(_TRIES):
+            pod = await self._standing.find_exact(workload_id)
+            if pod is None or not await self._standing.is_over(pod):
+                return
+            await self._logs.record(pod)
+            try:
+                with asking():
+                    pulled = bool(pod.spec.image_pull_secrets)
+                    await drop_secrets(self._client, pod.metadata.namespace, pod.metadata.name, registry=pulled)
+                    if names.FINALIZER in pod.metadata.finalizers:
+                        others = [one for one in pod.metadata.finalizers if one != names.FINALIZER]
+                        await self._patch(pod, {"metadata": {**_version(pod), "finalizers": others}})
+                    if pod.metadata.deletion_timestamp is None or not is_ended(pod):
+                        await self._delete(pod)
+            except _ChangedError:
+                continue
+            return
+        raise RuntimeUnavailableError("the Pod changes faster than it can be removed")
+
+
+class _ChangedError(Exception):
+    """The object is not the one that was looked at any more: look again."""
+
+
+def _version(pod: PodShape) -> Object:
+    return {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}

@@ -1,0 +1,275 @@
+"""Logs of incarnations: from their node while the Pod is there, from files of ours afterwards.
+
+Made by `cluster`. A log is recorded before the Pod is removed, and from the moment on in which a deletion shows, since
+a node drops the log of what is deleted with the end of its process. Files lie in the data directory of the server that
+recorded them; several servers that share a database need a shared folder for them, else each knows those that it
+recorded itself (docs/decisions). Positions are counted from the first byte that the node still has.
+"""
+
+import asyncio
+import shutil
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from neuropod.ids import PodId
+from neuropod.kit.clock import Clock
+from neuropod.kit.tasks import TaskSet
+from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import KubeError, KubeUnavailableError
+from neuropod.kube.informer import Key
+from neuropod.kube.kinds import PODS
+from neuropod.kube.lines import LineStream
+from neuropod.runtimes.contract import LogLine, LogQuery, RuntimeUnavailableError, WorkloadId
+from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.seen import finished, is_ended, started, state_of
+from neuropod.runtimes.kubernetes.shapes import PodShape
+from neuropod.runtimes.kubernetes.standing import Standing
+from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.runtimes.logfiles import LogReader, LogWriter, prune, trim
+from neuropod.settings import LimitSettings
+
+log = structlog.get_logger(__name__)
+
+_COMPLETE = "complete"
+_LOOK_AGAIN_SECONDS = 2.0  # besides the watch's changes
+_END_SECONDS = 5.0  # a recording that goes on may take so long after the end of the process
+_GIVE_UP = timedelta(seconds=120)  # after the end: a node that does not give the log by then never will
+
+
+class ClusterLogs:
+    """The logs of one cluster's pods."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        standing: Standing,
+        watch: ClusterWatch,
+        directory: Path,
+        limits: LimitSettings,
+        clock: Clock,
+        tasks: TaskSet,
+    ) -> None:
+        self._client = client
+        self._standing = standing
+        self._watch = watch
+        self._directory = directory
+        self._limits = limits
+        self._clock = clock
+        self._tasks = tasks
+        self._recordings: dict[str, asyncio.Task[None]] = {}  # by UID
+        self._changed: set[asyncio.Event] = set()
+
+    def _folder(self, workload_id: WorkloadId) -> Path:
+        return self._directory / workload_id.pod / str(workload_id.incarnation)
+
+    # ---- reading
+
+    async def lines(self, workload_id: WorkloadId, query: LogQuery) -> AsyncIterator[LogLine]:
+        """See the contract. A tail reads all there is: positions are counted, nobody tells them."""
+        since = -1 if query.since is None else query.since
+        if query.tail is not None:
+            last: deque[LogLine] = deque(maxlen=query.tail)
+            async with aclosing(self._every(workload_id, follow=False)) as lines:
+                async for line in lines:
+                    if line.position > since:
+                        last.append(line)
+                    since = max(since, line.position) if query.tail == 0 else since
+            for line in last:
+                since = line.position
+                yield line
+            if not query.follow:
+                return
+        async with aclosing(self._every(workload_id, follow=query.follow)) as lines:
+            async for line in lines:
+                if line.position > since:
+                    yield line
+
+    async def _every(self, workload_id: WorkloadId, *, follow: bool) -> AsyncGenerator[LogLine]:
+        """Yield all lines from the first on."""
+        position = 0
+        while not await asyncio.to_thread(self._is_kept, workload_id):
+            with self._change() as changed:
+                pod = await self._standing.find_exact(workload_id)
+                if pod is None:
+                    return
+                over = is_ended(pod)
+                if started(pod) is not None and (stream := await self._open(pod, follow=follow and not over)):
+                    async with aclosing(_numbered(stream, position)) as lines:
+                        async for line in lines:
+                            position = line.position + len(line.text.encode()) + 1
+                            yield line
+                    if not follow:
+                        return
+                elif pod.metadata.uid in self._recordings:  # its node has dropped the log, we have all of it soon
+                    await self._recorded(pod.metadata.uid)
+                    continue
+                if over or not follow:
+                    return
+                await _wait(changed)
+        for line in await asyncio.to_thread(self._kept_lines, workload_id):
+            if line.position >= position:
+                yield line
+
+    @contextmanager
+    def _change(self) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._changed.add(event)
+        try:
+            yield event
+        finally:
+            self._changed.discard(event)
+
+    async def _open(self, pod: PodShape, *, follow: bool) -> LineStream | None:
+        """Open the Pod's log; None where its node has none of it. Raises RuntimeUnavailableError."""
+        path = PODS.path(pod.metadata.namespace, pod.metadata.name, "log")
+        params = {"container": names.CONTAINER, "follow": str(follow).lower()}
+        try:
+            stream = await self._client.open_lines(path, params)
+        except KubeUnavailableError as error:
+            raise RuntimeUnavailableError(str(error)) from error
+        except KubeError as error:
+            log.info("a node gives no log", pod=pod.metadata.name, error=error.message)
+            return None
+        # The path names the place: by now another may stand there.
+        now = await self._standing.find(_id_of(pod))
+        if now is None or now.metadata.uid != pod.metadata.uid:
+            stream.close()
+            return None
+        return stream
+
+    def _is_kept(self, workload_id: WorkloadId) -> bool:
+        return (self._folder(workload_id) / _COMPLETE).exists()
+
+    def _kept_lines(self, workload_id: WorkloadId) -> list[LogLine]:
+        reader = LogReader(self._folder(workload_id))
+        try:
+            return [LogLine(line.position, line.text) for line in reader.lines(ended=True)]
+        finally:
+            reader.close()
+
+    # ---- recording
+
+    def pod_changed(self, key: Key, before: PodShape | None, now: PodShape | None) -> None:  # noqa: ARG002
+        """See ClusterWatch.on_pod: followers look again, and what is being deleted is followed to its end."""
+        for event in self._changed:
+            event.set()
+        if now is None or now.metadata.deletion_timestamp is None or is_ended(now):
+            return
+        if state_of(now).running is not None and now.metadata.uid not in self._recordings:
+            self._begin(now)
+
+    async def follow_to_the_end(self, pod: PodShape) -> None:
+        """Record the Pod's log from now on, whatever becomes of it; returns once it is being read."""
+        if pod.metadata.uid in self._recordings or await asyncio.to_thread(self._is_kept, _id_of(pod)):
+            return
+        reading = asyncio.Event()
+        task = self._begin(pod, reading)
+        waiting = asyncio.ensure_future(reading.wait())
+        try:
+            await asyncio.wait({task, waiting}, timeout=_END_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+    async def record(self, pod: PodShape) -> None:
+        """Keep the log of a Pod that has ended; may be repeated. Raises RuntimeUnavailableError: try again later."""
+        workload_id = _id_of(pod)
+        if pod.metadata.uid in self._recordings:
+            await self._recorded(pod.metadata.uid)
+        if await asyncio.to_thread(self._is_kept, workload_id):
+            return
+        try:
+            stream = None if started(pod) is None else await self._open(pod, follow=False)
+            await self._write(workload_id, stream)
+        except (RuntimeUnavailableError, KubeUnavailableError) as error:
+            ended_at = finished(pod)
+            if ended_at is None or self._clock.now() - ended_at < _GIVE_UP:
+                raise RuntimeUnavailableError(f"its log cannot be read yet: {error}") from error
+            log.warning("a log is lost: its node does not give it", pod=pod.metadata.name, error=str(error))
+            await asyncio.to_thread(self._complete, workload_id)
+
+    def _begin(self, pod: PodShape, reading: asyncio.Event | None = None) -> asyncio.Task[None]:
+        uid = pod.metadata.uid
+        task = self._tasks.start(self._follow(pod, reading), name=f"log of {pod.metadata.name}")
+        self._recordings[uid] = task
+        task.add_done_callback(lambda _: self._recordings.pop(uid, None))
+        return task
+
+    async def _follow(self, pod: PodShape, reading: asyncio.Event | None) -> None:
+        try:
+            stream = await self._open(pod, follow=True)
+            if reading is not None:
+                reading.set()
+            if stream is not None:
+                await self._write(_id_of(pod), stream)
+        except (RuntimeUnavailableError, KubeUnavailableError, OSError) as error:
+            log.warning("a log could not be followed to its end", pod=pod.metadata.name, error=str(error))
+
+    async def _recorded(self, uid: str) -> None:
+        task = self._recordings.get(uid)
+        if task is not None:
+            await asyncio.wait({task}, timeout=_END_SECONDS)
+
+    async def _write(self, workload_id: WorkloadId, stream: LineStream | None) -> None:
+        """Write a whole log anew; it counts once it is complete."""
+        folder = self._folder(workload_id)
+        try:
+            writer = await asyncio.to_thread(_new_writer, folder)
+            try:
+                while stream is not None and (lines := await stream.read()) is not None:
+                    await asyncio.to_thread(writer.write, b"".join(line + b"\n" for line in lines))
+            finally:
+                writer.close()
+        finally:
+            if stream is not None:
+                stream.close()
+        await asyncio.to_thread(self._complete, workload_id)
+
+    def _complete(self, workload_id: WorkloadId) -> None:
+        folder = self._folder(workload_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trim(folder, self._limits.log_bytes)
+        (folder / _COMPLETE).touch(mode=0o600)
+        for old in prune(folder.parent, self._limits.log_incarnations):
+            shutil.rmtree(old, ignore_errors=True)
+
+    async def forget(self, pod: PodId) -> None:
+        """Drop the pod's logs."""
+        await asyncio.to_thread(shutil.rmtree, self._directory / pod, ignore_errors=True)
+
+
+async def _wait(changed: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
+            await changed.wait()
+
+
+def _new_writer(folder: Path) -> LogWriter:
+    shutil.rmtree(folder, ignore_errors=True)
+    return LogWriter(folder)
+
+
+async def _numbered(stream: LineStream, start: int) -> AsyncGenerator[LogLine]:
+    """Yield the lines from a position on, and close the stream; where it is cut it ends, and the caller looks again."""
+    position = 0
+    try:
+        while (lines := await stream.read()) is not None:
+            for line in lines:
+                if position >= start:
+                    yield LogLine(position, line.decode("utf-8", "replace"))
+                position += len(line) + 1
+    except KubeUnavailableError as error:
+        log.info("a log's stream was cut", error=str(error))
+    finally:
+        stream.close()
+
+
+def _id_of(pod: PodShape) -> WorkloadId:
+    workload_id = names.workload_of(pod.metadata.labels)
+    if workload_id is None:
+        raise ValueError(f"{pod.metadata.name} is none of ours")
+    return workload_id

@@ -1,0 +1,141 @@
+"""Ensure: the namespace, the claim, the Secrets, then the Pod. Called by `runtime`.
+
+It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands.
+"""
+
+import structlog
+
+from neuropod.ids import InstallationId
+from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    KubeError,
+    KubeUnavailableError,
+    NotFoundError,
+)
+from neuropod.kube.informer import Key
+from neuropod.kube.kinds import PODS, SECRETS
+from neuropod.kube.objects import owner_reference
+from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadRejectedError
+from neuropod.runtimes.kubernetes import names, objects, reasons
+from neuropod.runtimes.kubernetes.asking import asking
+from neuropod.runtimes.kubernetes.fences import Tenant
+from neuropod.runtimes.kubernetes.objects import Ways
+from neuropod.runtimes.kubernetes.shapes import PodShape
+from neuropod.runtimes.kubernetes.standing import is_incarnation
+from neuropod.runtimes.kubernetes.tenancy import Tenancy
+from neuropod.runtimes.kubernetes.volumes import Claims
+from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.words import Reason
+
+log = structlog.get_logger(__name__)
+
+
+class Making:
+    """Makes workloads on one cluster."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        watch: ClusterWatch,
+        tenancy: Tenancy,
+        claims: Claims,
+        installation: InstallationId,
+        ways: Ways,
+    ) -> None:
+        self._client = client
+        self._watch = watch
+        self._tenancy = tenancy
+        self._claims = claims
+        self._installation = installation
+        self._ways = ways
+
+    async def ensure(self, workload: Workload) -> None:
+        """See the contract."""
+        if workload.image is None:
+            raise WorkloadRejectedError("a cluster runs images, and this one has none")
+        place = names.namespace_of(workload.owner_hash), names.pod_of(workload)
+        with asking():
+            if await self._is_there(workload, place):
+                return
+            for last in (False, True):
+                try:
+                    await self._make(workload)
+                except NotFoundError as error:  # the namespace was deleted since we looked
+                    self._tenancy.forget(place[0])
+                    if last:
+                        raise RuntimeUnavailableError(str(error)) from error
+                else:
+                    break
+        self._watch.remember(workload.id.pod, place)
+
+    async def _is_there(self, workload: Workload, place: Key) -> bool:
+        """Tell whether that incarnation stands already. Raises WorkloadRejectedError: something else does."""
+        if self._watch.fresh and self._watch.at(place) is None:
+            return False  # should it be there all the same, making it meets it
+        found = await self._client.get_as(PodShape, PODS, place[1], place[0])
+        if found is None:
+            return False
+        if is_incarnation(found, workload.id):
+            return True
+        other = names.workload_of(found.metadata.labels)
+        if other is None or (other.installation, other.pod) != (workload.id.installation, workload.id.pod):
+            raise WorkloadRejectedError(f"Another Pod {place[1]} stands there.", reason=Reason.PLACE_OCCUPIED)
+        raise WorkloadRejectedError(
+            f"Incarnation {other.incarnation} of this pod is still there.", reason=Reason.PLACE_OCCUPIED
+        )
+
+    async def _make(self, workload: Workload) -> None:
+        tenant = Tenant(self._installation, workload.owner, workload.owner_hash)
+        await self._tenancy.prepare(tenant)
+        claim = await self._claims.ensure(workload)
+        secrets = [objects.env_secret(workload)]
+        if workload.pull_credential is not None:
+            secrets.append(objects.registry_secret(workload, workload.pull_credential))
+        for secret in secrets:
+            await self._client.apply(secret)
+        try:
+            made = await self._client.create(objects.pod(workload, self._ways, claim=claim))
+        except ConflictError:
+            place = tenant.namespace, names.pod_of(workload)
+            if not await self._is_live(workload, place):
+                raise RuntimeUnavailableError("what stood in its place is just going") from None
+            return
+        except (ForbiddenError, InvalidError) as error:
+            pulls = workload.pull_credential is not None
+            await drop_secrets(self._client, tenant.namespace, names.pod_of(workload), registry=pulls)
+            raise self._refusal(error) from error
+        for secret in secrets:  # they go with it, also when somebody else deletes it
+            secret["metadata"]["ownerReferences"] = [owner_reference(made)]
+            await self._client.apply(secret)
+
+    async def _is_live(self, workload: Workload, place: Key) -> bool:
+        found = await self._client.get_as(PodShape, PODS, place[1], place[0])
+        if found is None:
+            return False
+        if not is_incarnation(found, workload.id):
+            raise WorkloadRejectedError(f"Another Pod {place[1]} stands there.", reason=Reason.PLACE_OCCUPIED)
+        return True
+
+    def _refusal(self, error: KubeError) -> Exception:
+        if "being terminated" in error.message:
+            return RuntimeUnavailableError("the user's namespace is being deleted")
+        told = reasons.refused(error.message)
+        if told is not None:
+            return WorkloadRejectedError(told.message, reason=told.reason)
+        if isinstance(error, InvalidError):
+            return WorkloadRejectedError(reasons.clause(error.message))
+        return error
+
+
+async def drop_secrets(client: KubeClient, namespace: str, pod_name: str, *, registry: bool) -> None:
+    """Delete what a Pod read. By ourselves: the next one's have the same names, and collectors of garbage lag."""
+    for name in (f"{pod_name}-env", *([f"{pod_name}-registry"] if registry else [])):
+        try:
+            await client.delete(SECRETS, name, namespace)
+        except KubeUnavailableError:
+            raise
+        except KubeError as error:
+            log.warning("a pod's Secret cannot be deleted", secret=name, namespace=namespace, error=str(error))

@@ -1,0 +1,179 @@
+"""What stands in a pod's place in the cluster now: looked up live, told with all that explains it.
+
+Called by `runtime` and `ending`. The watch says where to look; an absence is believed only after a list, live. A Pod on
+a node that gives no answer is not known about, whatever its object says; it has ended once the node is gone, fenced,
+or declared lost by the settings (DESIGN §3).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from neuropod.ids import InstallationId, PodId
+from neuropod.kit.clock import Clock
+from neuropod.kube.client import KubeClient
+from neuropod.kube.kinds import EVENTS, NODES, PODS
+from neuropod.runtimes.contract import Phase, RuntimeUnavailableError, Seen, WorkloadId
+from neuropod.runtimes.kubernetes import names, nodes, reasons
+from neuropod.runtimes.kubernetes.asking import asking
+from neuropod.runtimes.kubernetes.capacity import ClusterCapacity
+from neuropod.runtimes.kubernetes.reasons import Hints
+from neuropod.runtimes.kubernetes.seen import is_ended, moment, seen_of, state_of
+from neuropod.runtimes.kubernetes.shapes import EventShape, NodeShape, PodShape
+from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.words import Reason
+
+# What starts within this time needs no explanation; what does not is looked at again that often.
+_QUICK_SECONDS = 3.0
+_AGAIN_SECONDS = 10.0
+
+
+class Standing:
+    """Looks into one cluster."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        watch: ClusterWatch,
+        capacity: ClusterCapacity,
+        installation: InstallationId,
+        clock: Clock,
+        lost_after_seconds: float | None,
+    ) -> None:
+        self._client = client
+        self._watch = watch
+        self._capacity = capacity
+        self._installation = installation
+        self._clock = clock
+        self._lost_after_seconds = lost_after_seconds
+
+    async def find(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return what stands in the pod's place: that incarnation, else another. Raises RuntimeUnavailableError."""
+        if workload_id.installation != self._installation:
+            return None
+        with asking():
+            key = self._watch.key_of(workload_id.pod)
+            if key is not None:
+                found: PodShape | None = await self._client.get_as(PodShape, PODS, key[1], key[0])
+                if found is not None and self._is_of(found, workload_id.pod):
+                    return found
+            selector = names.selector_of_pod(self._installation, workload_id.pod)
+            listed, _ = await self._client.list_at(PodShape, PODS, labels=selector)
+        newest_first = _newest_first(listed)
+        exact = next((pod for pod in newest_first if is_incarnation(pod, workload_id)), None)
+        return exact or next(iter(newest_first), None)
+
+    async def find_exact(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return that very incarnation's Pod. Raises RuntimeUnavailableError."""
+        found = await self.find(workload_id)
+        return found if found is not None and is_incarnation(found, workload_id) else None
+
+    def _is_of(self, pod: PodShape, wanted: PodId) -> bool:
+        labels = pod.metadata.labels
+        return labels.get(names.INSTALLATION) == self._installation and labels.get(names.POD) == wanted
+
+    async def list_all(self) -> Sequence[PodShape]:
+        """Return all Pods of this installation, live. Raises RuntimeUnavailableError."""
+        with asking():
+            listed, _ = await self._client.list_at(
+                PodShape, PODS, labels=names.selector_of_installation(self._installation)
+            )
+        return listed
+
+    # ---- what they mean
+
+    async def tell(self, pod: PodShape) -> Seen | None:
+        """Return what the Pod shows, explained. Raises RuntimeUnavailableError while its node gives no answer."""
+        return await self._of_node(pod, seen_of(pod, await self._hints(pod)))
+
+    async def tell_all(self, pods: Iterable[PodShape]) -> Sequence[Seen]:
+        """Return what Pods show, without explanations; those whose node gives no answer are left out."""
+        told = []
+        for pod in pods:
+            try:
+                seen = await self._of_node(pod, seen_of(pod))
+            except RuntimeUnavailableError:
+                continue
+            if seen is not None:
+                told.append(seen)
+        return told
+
+    async def is_over(self, pod: PodShape) -> bool:
+        """Tell whether nothing of it runs. Raises RuntimeUnavailableError while that cannot be known."""
+        seen = await self._of_node(pod, seen_of(pod))
+        return seen is not None and seen.phase is Phase.EXITED
+
+    async def _of_node(self, pod: PodShape, seen: Seen | None) -> Seen | None:
+        name = pod.spec.node_name
+        if seen is None or seen.phase is Phase.EXITED or not name:
+            return seen
+        node = await self._node(name)
+        if nodes.is_gone(node) or (
+            node is not None and nodes.declared_lost(node, self._lost_after_seconds, self._clock.now())
+        ):
+            since = None if node is None or node.ready is None else node.ready.last_transition_time
+            at = max([each for each in (since, seen.ready_at, seen.stopping_at, seen.started_at) if each], default=None)
+            reason = seen.reason if seen.phase is Phase.STOPPING else Reason.NODE_LOST
+            message = f"its node {name} is gone"
+            return replace(seen, phase=Phase.EXITED, reason=reason, message=message, finished_at=at)
+        if node is not None and not nodes.answers(node):
+            raise RuntimeUnavailableError(reasons.not_answering(name, node.ready))
+        return seen
+
+    async def _node(self, name: str) -> NodeShape | None:
+        known = self._watch.node(name)
+        if known is not None and self._watch.knows_nodes:
+            return known
+        with asking():
+            found: NodeShape | None = await self._client.get_as(NodeShape, NODES, name)
+        return found
+
+    async def _hints(self, pod: PodShape) -> Hints:
+        """Look up what explains that it does not run yet, once it takes longer than the start of a small one."""
+        workload_id = names.workload_of(pod.metadata.labels)
+        state = state_of(pod)
+        if workload_id is None or is_ended(pod) or state.running is not None or state.terminated is not None:
+            return Hints()
+        now = self._clock.now()
+        created = moment(pod.metadata.creation_timestamp)
+        waits = state.waiting is not None and state.waiting.reason not in {"", "ContainerCreating", "PodInitializing"}
+        scheduled = pod.condition.get("PodScheduled")
+        unplaced = scheduled is not None and scheduled.status == "False"
+        if not waits and not unplaced and created is not None and now - created < timedelta(seconds=_QUICK_SECONDS):
+            self._watch.nudge_later(workload_id.pod, _QUICK_SECONDS)
+            return Hints()
+        self._watch.nudge_later(workload_id.pod, _AGAIN_SECONDS)
+        with asking():
+            events = await self._events(pod.metadata.namespace, f"involvedObject.uid={pod.metadata.uid}")
+            if not unplaced:
+                return Hints(events=events, now=now)
+            return Hints(
+                events=events,
+                claim_events=await self._events_of_claim(pod),
+                free=await self._capacity.free(),
+                now=now,
+            )
+
+    async def _events_of_claim(self, pod: PodShape) -> Sequence[EventShape]:
+        claim = pod.claim
+        if claim is None:
+            return ()
+        fields = f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"
+        return await self._events(pod.metadata.namespace, fields)
+
+    async def _events(self, namespace: str, fields: str) -> Sequence[EventShape]:
+        listed, _ = await self._client.list_at(EventShape, EVENTS, namespace, fields=fields)
+        return listed
+
+
+def is_incarnation(pod: PodShape, workload_id: WorkloadId) -> bool:
+    """Tell whether a Pod is that very incarnation."""
+    return names.workload_of(pod.metadata.labels) == workload_id
+
+
+def _newest_first(pods: Iterable[PodShape]) -> list[PodShape]:
+    def number(pod: PodShape) -> int:
+        workload_id = names.workload_of(pod.metadata.labels)
+        return -1 if workload_id is None else workload_id.incarnation
+
+    return sorted(pods, key=number, reverse=True)
