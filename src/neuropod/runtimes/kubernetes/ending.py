@@ -1,7 +1,7 @@
 """Stop, kill, remove: how workloads end without losing how they ended. Called by `runtime`.
 
 Each verb looks first and then writes for the very object that it saw (UID), so one that comes late hits nothing. Stop
-lets the node end it (`activeDeadlineSeconds`), which keeps the grace, and the object with exit code, times and log; kill
+lets the node end it (`activeDeadlineSeconds`), which keeps the grace, and the object with exit code, times, log; kill
 deletes it, and our finalizer keeps the object until `remove` has read it.
 """
 
