@@ -19,6 +19,7 @@ from neuropod.api.machine import EndAll, Machine, build_machine_app
 from neuropod.api.parts import ApiParts, provider_of
 from neuropod.db.notify import hear
 from neuropod.gateway.app import Gateway, serving_config
+from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.doorkeeper import LocalDoorkeeper
 from neuropod.gateway.feed import DatabaseFeed
 from neuropod.gateway.internal import InternalApp
@@ -27,9 +28,11 @@ from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.pods.attachments.service import Volumes
+from neuropod.reconcile.carried import Origin
 from neuropod.reconcile.devices import DevicesLoop
 from neuropod.reconcile.down import end_workloads
 from neuropod.reconcile.driver import Driver
+from neuropod.reconcile.ingress import IngressLoop
 from neuropod.reconcile.limits import LimitsLoop
 from neuropod.reconcile.pods import PodsLoop
 from neuropod.reconcile.presence import PresenceLoop, server_id
@@ -108,7 +111,7 @@ async def _serve(
     world = _world(here)
     presence = PresenceLoop(world, here.pods.presence, server_id(settings.data_dir))
     await presence.arrive([runtime_id for runtime_id in here.runtimes if of_one_machine(runtime_id)])
-    driver = _driver(here, world, presence, failures, traffic)
+    driver = _driver(here, world, presence, failures, traffic, gateway)
 
     async def end_all() -> int:
         nonlocal all_ended
@@ -184,7 +187,7 @@ def _world(here: Installation) -> World:
 
 
 def _driver(
-    here: Installation, world: World, presence: PresenceLoop, failures: FailureHook, traffic: Traffic
+    here: Installation, world: World, presence: PresenceLoop, failures: FailureHook, traffic: Traffic, gateway: Gateway
 ) -> Driver:
     return Driver(
         [
@@ -195,6 +198,14 @@ def _driver(
             DevicesLoop(world),
             VolumesLoop(world, Volumes(here.settings, here.clock, here.runtimes)),
             LimitsLoop(world, here.settings.limits, traffic),
+            IngressLoop(
+                world,
+                gateway.table,
+                here.settings.kubernetes,
+                gateway.addresses,
+                Origin(here.row.installation_id, CarrierKey.of_installation(here.box)),
+                failures,
+            ),
         ],
         database=here.database,
         board=here.board,

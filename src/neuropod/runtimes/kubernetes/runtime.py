@@ -78,6 +78,13 @@ class KubernetesRuntime:
             raise RuntimeUnavailableError(f"the cluster {self._settings.name} was not opened")
         return self._cluster
 
+    @property
+    def client(self) -> KubeClient:
+        """The cluster's API, for who carries traffic to ports there (reconcile.ingress)."""
+        if self._client is None:
+            raise RuntimeUnavailableError(f"the cluster {self._settings.name} was not opened")
+        return self._client
+
     # ---- opening and closing
 
     async def open(self) -> None:
