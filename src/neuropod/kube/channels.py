@@ -124,10 +124,12 @@ class ChannelSocket(WebSocket):
         words = "was closed without its end" if orderly else f"was cut: {error or 'closed'}"
         self._settle_result(KubeUnavailableError(f"the command's connection {words}"))
 
-    def pause_writing(self) -> None:
+    def writing_paused(self) -> None:
+        """See WebSocket."""
         self._writable.clear()
 
-    def resume_writing(self) -> None:
+    def writing_resumed(self) -> None:
+        """See WebSocket."""
         self._writable.set()
 
     def _read_status(self) -> None:

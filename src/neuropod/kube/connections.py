@@ -21,6 +21,7 @@ from neuropod import __version__
 from neuropod.kit.clock import Clock
 from neuropod.kube.access import Access
 from neuropod.kube.credentials import Certificate, Identity
+from neuropod.kube.errors import AccessError
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
@@ -319,7 +320,7 @@ class Connections:
     async def _present(self) -> Identity:
         """Return who we are now; the context of new connections shows its certificate."""
         if self._ended:
-            raise LostError("the client is closed", unread=True)
+            raise AccessError(f"the client of {self._access.server} is closed")
         identity = await self._access.credentials.identity(self._clock)
         if self._identity is None or identity.certificate != self._identity.certificate:
             self._context = self._access.ssl_context(identity.certificate) if self._tls else None

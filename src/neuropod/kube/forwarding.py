@@ -91,17 +91,19 @@ class PortForward(WebSocket):
         if self._complaint:
             words = self._complaint.decode(errors="replace")
             failed = ConnectionResetError(words) if self._got_data else ConnectionRefusedError(words)
-        elif error is not None or not orderly:
+        elif not orderly:
             failed = ConnectionResetError(f"the connection to the API server was cut: {error or 'closed'}")
         self._end = (failed,)
         if self._stream is not None:
             self._stream.feed_end(failed)
 
-    def pause_writing(self) -> None:
+    def writing_paused(self) -> None:
+        """See WebSocket."""
         if self._stream is not None:
             self._stream.pause_protocol()
 
-    def resume_writing(self) -> None:
+    def writing_resumed(self) -> None:
+        """See WebSocket."""
         if self._stream is not None:
             self._stream.resume_protocol()
 

@@ -19,6 +19,7 @@ from neuropod.kube.connections import LostError
 
 _LONGEST_MESSAGE = 4 * 1024 * 1024  # servers send at most 32 KiB at once
 _PING_SECONDS = 30.0  # load balancers often cut what is silent for a minute
+_FAREWELL_SECONDS = 3.0
 # An answer to a ping is not waited for: a server whose command takes no input reads nothing, and yet all is well.
 
 
@@ -46,6 +47,8 @@ class WebSocket(asyncio.Protocol):
         self._ping: asyncio.TimerHandle | None = None
         self._tracked: set[WebSocket] = set()
         self._held = False
+        self._leaving = False
+        self._farewell: asyncio.TimerHandle | None = None
         self._over = False
 
     def track(self, opened: "set[WebSocket]") -> None:
@@ -62,6 +65,14 @@ class WebSocket(asyncio.Protocol):
 
     def message_received(self, data: bytes) -> None:
         """Take a message."""
+        raise NotImplementedError
+
+    def writing_paused(self) -> None:
+        """Take that the connection takes nothing for now."""
+        raise NotImplementedError
+
+    def writing_resumed(self) -> None:
+        """Take that it takes again."""
         raise NotImplementedError
 
     def ended(self, *, orderly: bool, error: Exception | None) -> None:
@@ -87,13 +98,20 @@ class WebSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def say_goodbye(self) -> None:
-        """Close it once all was sent; the end comes when that is done."""
-        if self._transport is None or self._over or self._transport.is_closing():
+        """Close it once all was sent; the end comes when the other end has closed too, or is too slow about it."""
+        if self._transport is None or self._over or self._leaving:
             return
-        if self._machine.state is OPEN:
-            self._machine.send_close(1000)
-            self._flush()
-        self._transport.close()
+        self._leaving = True
+        if self._machine.state is not OPEN:
+            self._transport.close()
+            return
+        # Closing the transport now would give TLS half a minute for what is not sent yet; so it is emptied first.
+        # And a closed socket answers what still comes with a reset, which destroys what the other end did not read yet.
+        self._transport.set_write_buffer_limits(high=0)
+        self._machine.send_close(1000)
+        self._flush()
+        if self._transport.get_write_buffer_size() == 0:
+            self._all_sent()
 
     def cut(self) -> None:
         """End it now."""
@@ -118,13 +136,28 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._over = True
         self._tracked.discard(self)
-        if self._ping is not None:
-            self._ping.cancel()
+        for timer in (self._ping, self._farewell):
+            if timer is not None:
+                timer.cancel()
         if not self._opened.done():
             self._opened.set_exception(LostError(f"the connection was cut: {error or 'closed'}", unread=False))
             self._opened.exception()  # nobody may be waiting any more
         elif self._opened.exception() is None and self._opened.result() is None:
             self.ended(orderly=self._machine.close_rcvd is not None, error=error)
+
+    def pause_writing(self) -> None:
+        if not self._leaving:
+            self.writing_paused()
+
+    def resume_writing(self) -> None:
+        if self._leaving:
+            self._all_sent()
+        else:
+            self.writing_resumed()
+
+    def _all_sent(self) -> None:
+        if self._farewell is None and self._transport is not None:
+            self._farewell = self._loop.call_later(_FAREWELL_SECONDS, self._transport.close)
 
     def _turn(self) -> None:
         for event in self._machine.events_received():
