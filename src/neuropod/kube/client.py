@@ -363,7 +363,9 @@ class KubeClient:
                     if isinstance(outcome, bytes):
                         return outcome
                     failed = outcome
-                    if failed.unknown and not known and self._connections.refused():
+                    if failed.refusal is not None:
+                        if known or not self._connections.refused():
+                            break
                         known = True
                         continue
                     wait = next(waits, None)
@@ -389,7 +391,7 @@ class KubeClient:
             return content
         if answer.status == 401:
             refusal = refusal_of(401, content, private=private)
-            return _Failure(str(refusal), unknown=True, refusal=refusal)
+            return _Failure(str(refusal), refusal=refusal)
         if answer.status not in _BUSY:
             raise refusal_of(answer.status, content, private=private)
         return _Failure(
@@ -423,9 +425,8 @@ class _Failure:
 
     message: str
     unread: bool = False  # the server did nothing about it
-    unknown: bool = False  # it did not know us
     asked_seconds: float = 0
-    refusal: KubeError | None = None
+    refusal: KubeError | None = None  # it did not know us
 
 
 def _target(path: str, params: Mapping[str, Any] | None) -> str:

@@ -302,7 +302,9 @@ class Connections:
             raise LostError(
                 f"no connection to {self._access.server} within {_CONNECT_SECONDS:.0f} s", unread=True
             ) from None
-        except (OSError, ssl.CertificateError) as error:
+        except ssl.SSLCertVerificationError as error:  # another try would meet the same
+            raise AccessError(f"{self._access.server} is not who it should be: {error}") from error
+        except OSError as error:
             raise LostError(f"no connection to {self._access.server}: {error}", unread=True) from error
         _keep_alive(transport)
         return protocol

@@ -21,6 +21,7 @@ from neuropod.kube.errors import AccessError
 
 _REREAD_SECONDS = 60.0  # as client-go: tokens that rotate stay valid for minutes after the next one is there
 _BEFORE_END_SECONDS = 30.0
+_ASKED_SECONDS = 10.0  # so long what ends soon is good enough: a plugin may keep its token up to the end
 _PLUGIN_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _LONGEST_COMPLAINT = 300
 
@@ -133,6 +134,7 @@ class PluginCredentials:
         self._plugin = plugin
         self._identity: Identity | None = None
         self._until: datetime | None = None
+        self._asked_at = 0.0
         self._lock = asyncio.Lock()
 
     async def identity(self, clock: Clock) -> Identity:
@@ -141,6 +143,7 @@ class PluginCredentials:
         async with self._lock:
             if (known := self._known(clock)) is None:
                 known, self._until = read_credential(await self._ask(), self._plugin.command)
+                self._asked_at = clock.monotonic()
                 self._identity = known
             return known
 
@@ -149,8 +152,11 @@ class PluginCredentials:
         return True
 
     def _known(self, clock: Clock) -> Identity | None:
-        if self._until is not None and (self._until - clock.now()).total_seconds() < _BEFORE_END_SECONDS:
-            return None
+        if self._until is not None:
+            left = (self._until - clock.now()).total_seconds()
+            asked_seconds = clock.monotonic() - self._asked_at
+            if left <= 0 or (left < _BEFORE_END_SECONDS and asked_seconds > _ASKED_SECONDS):
+                return None
         return self._identity
 
     async def _ask(self) -> bytes:
