@@ -22,15 +22,16 @@ from .places import CACHE, CHECKOUT
 from .processes import run, wait_until
 from .programs import program
 
-_RECIPES = "2"  # raise it when a function below packs something else
 _STARTER = CHECKOUT / "src/neuropod/templates/starters/jupyterlab.toml"
-_BUSYBOX = Path("/bin/busybox")
 _LIBRARIES = Path("/lib/x86_64-linux-gnu")
 
 
 @dataclass(frozen=True)
 class Image:
-    """`fill` writes the root file system into an empty folder; `recipe` is what it depends on, for the cache's key."""
+    """`fill` writes the root file system into an empty folder.
+
+    `recipe` is what it depends on, for the cache's key: it changes when `fill` packs something else.
+    """
 
     name: str
     recipe: str
@@ -43,7 +44,7 @@ class Image:
 
     @property
     def key(self) -> str:
-        text = json.dumps([_RECIPES, self.reference, self.recipe, self.config], sort_keys=True)
+        text = json.dumps([self.reference, self.recipe, self.config], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -57,10 +58,10 @@ def all_images() -> list[Image]:
         Image("pause", str(program("pause")), _program_alone("pause"), {"Entrypoint": ["/pause"]}),
         Image("http", str(program("http")), _program_alone("http"), {"Entrypoint": ["/http"]}),
         Image("coredns", str(program("coredns")), _program_alone("coredns"), {"Entrypoint": ["/coredns"]}),
-        Image("busybox", run(_BUSYBOX).partition("\n")[0], _fill_busybox, {"Cmd": ["sh"]}),
+        Image("busybox", "dynamic", _fill_busybox, {"Cmd": ["sh"]}),
         Image(
             "jupyterlab",
-            json.dumps(_starter_packages()),
+            json.dumps(["bookworm with python3", *_starter_packages()]),
             _fill_jupyterlab,
             {"Cmd": ["jupyter-lab", "--ip=0.0.0.0", "--allow-root", "--no-browser"], "WorkingDir": "/root"},
         ),
@@ -115,19 +116,21 @@ def _program_alone(name: str) -> Callable[[Path], None]:
 
 
 def _fill_busybox(root: Path) -> None:
-    for folder in ("bin", "etc", "root", "tmp", "home"):
+    """Debian's dynamic one, as it looks names up like any program of a real image (its wget crashes with -T)."""
+    for folder in ("bin", "etc", "root", "tmp", "home", "lib64"):
         (root / folder).mkdir()
     (root / "tmp").chmod(0o1777)
     (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nnobody:x:65534:\n")
-    shutil.copy(_BUSYBOX, root / "bin/busybox")
-    # Though linked statically, it looks names up (wget, ping) with these, and crashes without them.
-    (root / "lib64").mkdir()
+    with tempfile.TemporaryDirectory() as folder:
+        run("sh", "-c", f"cd {folder} && apt-get -q download busybox && dpkg-deb -x busybox_*.deb unpacked")
+        shutil.copy(Path(folder) / "unpacked/bin/busybox", root / "bin/busybox")
     shutil.copy("/lib64/ld-linux-x86-64.so.2", root / "lib64")
-    (root / _LIBRARIES.relative_to("/")).mkdir(parents=True)
-    for library in ("libc.so.6", "libresolv.so.2", "libnss_dns.so.2", "libnss_files.so.2"):
-        shutil.copy(_LIBRARIES / library, root / _LIBRARIES.relative_to("/"))
-    for name in run(_BUSYBOX, "--list").split():
+    for library in ("libc.so.6", "libresolv.so.2"):
+        found = _LIBRARIES / library
+        (root / found.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found, root / found.relative_to("/"))
+    for name in run("chroot", root, "/bin/busybox", "--list").split():
         if name != "busybox":
             (root / "bin" / name).symlink_to("busybox")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 # Program or file that shows that the package is there, by package.
 PACKAGES = {
     "apache2-utils": "/usr/bin/htpasswd",
-    "busybox-static": "/bin/busybox",
     "conntrack": "/usr/sbin/conntrack",
     "containerd": "/usr/bin/containerd",
     "containernetworking-plugins": "/usr/lib/cni/bridge",
