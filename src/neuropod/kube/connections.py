@@ -23,7 +23,7 @@ from neuropod.kube.access import Access
 from neuropod.kube.credentials import Certificate, Identity
 from neuropod.kube.errors import AccessError
 
-ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
+ProtocolT = TypeVar("ProtocolT", bound="Connected")
 
 _MOST_AT_ONCE = 32  # exchanges that are answered whole; the server's own fairness would queue more
 _IDLE_SECONDS = 45.0  # below the 60 s and more after which servers and load balancers close
@@ -40,6 +40,31 @@ class LostError(Exception):
     def __init__(self, message: str, *, unread: bool) -> None:
         super().__init__(message)
         self.unread = unread
+
+
+class Connected(asyncio.Protocol):
+    """What runs over a connection to the API server, and can hold it back.
+
+    It is the TCP transport below TLS that is paused: uvloop's TLS throws away what was not delivered when the other
+    end closes while it is paused itself (seen: the last 50 kB of a command's output).
+    """
+
+    def __init__(self) -> None:
+        self.below: asyncio.Transport | None = None
+        self._held = False
+
+    def hold(self) -> None:
+        """Take no more from the connection until `release`; what was read already still comes."""
+        if not self._held and self.below is not None and not self.below.is_closing():
+            self._held = True
+            self.below.pause_reading()
+
+    def release(self) -> None:
+        """Take from the connection again."""
+        if self._held and self.below is not None:
+            self._held = False
+            if not self.below.is_closing():
+                self.below.resume_reading()
 
 
 class Answer:
@@ -82,7 +107,7 @@ class Answer:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         if self._size > _HIGH_WATER and self._connection is not None:
-            self._connection.resume()
+            self._connection.release()
         self._size = 0
         return data
 
@@ -111,7 +136,7 @@ class Answer:
         before, self._size = self._size, self._size + len(data)
         if self._connection is not None:
             if before <= _HIGH_WATER < self._size:
-                self._connection.pause()
+                self._connection.hold()
             self._wake()
 
     def ended(self) -> None:
@@ -125,17 +150,17 @@ class Answer:
         self._wake()
 
 
-class _HttpConnection(asyncio.Protocol):
+class _HttpConnection(Connected):
     """One connection; `free` while no exchange runs on it. llhttp calls the `on_…` methods."""
 
     def __init__(self, certificate: Certificate | None, track: Callable[["_HttpConnection", bool], None]) -> None:
+        super().__init__()
         self.certificate = certificate
         self.idle_since = 0.0
         self.closed = False
         self._track = track
         self._answer: Answer | None = None
         self._streamed = False
-        self._paused = False
         self._keep = True
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -156,16 +181,6 @@ class _HttpConnection(asyncio.Protocol):
         self._streamed = streamed
         self._transport.write(request)
         return answer
-
-    def pause(self) -> None:
-        if self._transport is not None and not self._paused and not self.closed:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and self._paused and not self.closed:
-            self._paused = False
-            self._transport.resume_reading()
 
     def cut(self) -> None:
         """End the connection in the midst of what it does."""
@@ -288,16 +303,10 @@ class Connections:
         `make` is given the lines of a request's head that say who we are (none where a certificate does).
         """
         identity = await self._present()
-        loop = asyncio.get_running_loop()
+        protocol = make(_authorization(identity))
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                transport, protocol = await loop.create_connection(
-                    lambda: make(_authorization(identity)),
-                    self._host,
-                    self._port,
-                    ssl=self._context,
-                    server_hostname=(self._access.tls_server_name or self._host) if self._context else None,
-                )
+                await self._open(protocol)
         except TimeoutError:
             raise LostError(
                 f"no connection to {self._access.server} within {_CONNECT_SECONDS:.0f} s", unread=True
@@ -306,8 +315,26 @@ class Connections:
             raise AccessError(f"{self._access.server} is not who it should be: {error}") from error
         except OSError as error:
             raise LostError(f"no connection to {self._access.server}: {error}", unread=True) from error
-        _keep_alive(transport)
         return protocol
+
+    async def _open(self, protocol: Connected) -> None:
+        loop = asyncio.get_running_loop()
+        below, _ = await loop.create_connection(asyncio.Protocol, self._host, self._port)
+        _keep_alive(below)
+        transport: asyncio.Transport | None = below
+        if self._context is None:
+            below.set_protocol(protocol)
+        else:
+            name = self._access.tls_server_name or self._host
+            try:
+                transport = await loop.start_tls(below, protocol, self._context, server_hostname=name)
+            except BaseException:
+                below.abort()
+                raise
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("closed during the handshake")
+        protocol.below = below
+        protocol.connection_made(transport)
 
     def refused(self) -> bool:
         """Learn that the server did not know us; whether asking again may go better."""

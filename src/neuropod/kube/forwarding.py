@@ -113,11 +113,16 @@ class PortForward(WebSocket):
             self.send_message(_DATA_BYTE, data[start : start + _PIECE])
 
     @property
-    def below(self) -> asyncio.Transport:
+    def carrier(self) -> asyncio.Transport:
         """The transport that carries the WebSocket."""
         if self._transport is None:
             raise RuntimeError("never connected")
         return self._transport
+
+    def unsent_bytes(self) -> int:
+        """Return how much waits to be sent, in both transports."""
+        both = {transport for transport in (self._transport, self.below) if transport is not None}
+        return sum(transport.get_write_buffer_size() for transport in both)
 
 
 class _ForwardTransport(asyncio.Transport):
@@ -178,13 +183,13 @@ class _ForwardTransport(asyncio.Transport):
         raise NotImplementedError("a forwarded port cannot be told that no more comes")
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self._lost else self._socket.below.get_write_buffer_size()
+        return 0 if self._lost else self._socket.unsent_bytes()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._socket.below.get_write_buffer_limits()
+        return self._socket.carrier.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._socket.below.set_write_buffer_limits(high=high, low=low)
+        self._socket.carrier.set_write_buffer_limits(high=high, low=low)
 
     def close(self) -> None:
         """Send what was written, then end; nothing is received any more."""

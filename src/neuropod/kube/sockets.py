@@ -15,7 +15,7 @@ from websockets.protocol import OPEN
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from neuropod.kube.connections import LostError
+from neuropod.kube.connections import Connected, LostError
 
 _LONGEST_MESSAGE = 4 * 1024 * 1024  # servers send at most 32 KiB at once
 _PING_SECONDS = 30.0  # load balancers often cut what is silent for a minute
@@ -23,12 +23,13 @@ _FAREWELL_SECONDS = 3.0
 # An answer to a ping is not waited for: a server whose command takes no input reads nothing, and yet all is well.
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(Connected):
     """One WebSocket. Subclasses take messages, and the end, which comes exactly once when it was opened."""
 
     subprotocol = ""
 
     def __init__(self, host: str, target: str, authorization: str) -> None:
+        super().__init__()
         path, _, query = target.partition("?")
         uri = WebSocketURI(True, host, 443, path, query)
         self._loop = asyncio.get_running_loop()
@@ -46,7 +47,6 @@ class WebSocket(asyncio.Protocol):
         self._message = bytearray()
         self._ping: asyncio.TimerHandle | None = None
         self._tracked: set[WebSocket] = set()
-        self._held = False
         self._leaving = False
         self._farewell: asyncio.TimerHandle | None = None
         self._over = False
@@ -85,18 +85,6 @@ class WebSocket(asyncio.Protocol):
             self._machine.send_binary(b"".join(parts))
             self._flush()
 
-    def hold(self) -> None:
-        """Take no more from the connection until `release`; what was read already still comes."""
-        if not self._held and not self._over and self._transport is not None:
-            self._held = True
-            self._transport.pause_reading()
-
-    def release(self) -> None:
-        """Take from the connection again."""
-        if self._held and not self._over and self._transport is not None:
-            self._held = False
-            self._transport.resume_reading()
-
     def say_goodbye(self) -> None:
         """Close it once all was sent; the end comes when the other end has closed too, or is too slow about it."""
         if self._transport is None or self._over or self._leaving:
@@ -107,7 +95,9 @@ class WebSocket(asyncio.Protocol):
             return
         # Closing the transport now would give TLS half a minute for what is not sent yet; so it is emptied first.
         # And a closed socket answers what still comes with a reset, which destroys what the other end did not read yet.
-        self._transport.set_write_buffer_limits(high=0)
+        for transport in (self.below, self._transport):  # TLS does not count what the transport below it holds
+            if transport is not None:
+                transport.set_write_buffer_limits(high=0)
         self._machine.send_close(1000)
         self._flush()
         if self._transport.get_write_buffer_size() == 0:
