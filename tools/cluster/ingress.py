@@ -40,6 +40,7 @@ def command(cluster: Cluster, name: str) -> list[str]:
         f"--entrypoints.web.address={CONTROL}:{port}",
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
+        "--entrypoints.web.http.aliasheadersstrategy=delete",  # X_Neuropod_Key: docs/howto/carry-ports-on-kubernetes.md
         "--providers.providersthrottleduration=0s",
         "--accesslog=true",
         "--log.level=INFO",
