@@ -70,6 +70,10 @@ class ClusterSettings(Group):
     gateway_labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the Pods there that may reach pods. Default none: all Pods of that namespace."""
 
+    gateway_networks: tuple[str, ...] = ()
+    """Networks (CIDR) outside the cluster's own from which pods are reached: of a gateway, an ingress controller or a
+    server that dials pods from a machine beside the cluster. Default none."""
+
     storage_class: str | None = None
     """The StorageClass of volumes. Default none: the cluster's default class."""
 
@@ -79,14 +83,15 @@ class ClusterSettings(Group):
 
     accept_unenforced_policies: bool = False
     """Let clients launch pods although this cluster does not enforce NetworkPolicies. Default false: then only
-    administrators may (SECURITY 12)."""
+    administrators may (SECURITY 14)."""
 
     egress_allow: tuple[str, ...] = ()
     """Networks (CIDR) that pods may reach although they are private, such as a NAS. Default none."""
 
     images: tuple[str, ...] = ()
-    """Images that clients may run here, as patterns with * (`ghcr.io/lab/*`). Default none: any. Administrators may run
-    any."""
+    """Images that clients may run here, as patterns with * for full names without tags (`ghcr.io/lab/*`,
+    `docker.io/library/*`). Default none: any. Administrators may run any, and clients what templates of administrators
+    name (SECURITY 15)."""
 
     user_namespaces: Literal["auto", "always", "never"] = "auto"
     """Whether root in a pod is nobody on its node (`hostUsers: false`). Default `auto`: where the cluster can; `always`

@@ -29,8 +29,9 @@ _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 600.0  # after a canary that told nothing
 _OF_CANARY = "neuropod.io/canary"
 
-_FREE = 'i=0; while [ $i -lt 20 ]; do nc -z -w 2 "$1" "$2" && exit 0; i=$((i+1)); sleep 1; done; exit 1'
-_FENCED = 'i=0; while [ $i -lt 20 ]; do nc -z -w 2 "$1" "$2" || exit 0; i=$((i+1)); sleep 1; done; exit 1'
+_REACHES = 'echo | nc -w 2 "$1" "$2" >/dev/null 2>&1'  # what every `nc` can
+_FREE = f"i=0; while [ $i -lt 20 ]; do {_REACHES} && exit 0; i=$((i+1)); sleep 1; done; exit 1"
+_FENCED = f"i=0; while [ $i -lt 20 ]; do {_REACHES} || exit 0; i=$((i+1)); sleep 1; done; exit 1"
 
 
 @dataclass(frozen=True, slots=True)

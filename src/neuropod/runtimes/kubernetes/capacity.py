@@ -86,6 +86,7 @@ def capacity_of(
         memory_bytes=memory_bytes,
         disk_bytes=int(disk_bytes * ways.disk_overcommit),
         devices=tuple(devices),
+        volumes_apart=True,
         volume_hosts={} if ways.shared_volumes else volume_hosts(ours),
     )
 

@@ -132,6 +132,7 @@ async def open_cluster(
     stats = NodeStats(client, watch, clock, direct=settings.in_cluster)
     claims = Claims(client, watch, stats, installation, settings, clock)
     logs = ClusterLogs(client, standing, watch, data_dir / "logs" / installation, limits, clock, tasks)
+    execs = Execs(client, watch, standing, tasks)
     ports = Ports(client, watch, standing, direct=settings.dials_directly)
     rest = 0.0 if settings.dials_directly else _PROBE_REST_SECONDS
     probes = Probes(client, ports.connect, clock, tasks, rest_seconds=rest)
@@ -153,9 +154,9 @@ async def open_cluster(
         claims=claims,
         logs=logs,
         making=Making(client, watch, tenancy, claims, installation, ways),
-        ending=Ending(client, standing, logs, clock),
+        ending=Ending(client, standing, logs, execs, clock),
         ports=ports,
-        execs=Execs(client, watch, standing, tasks),
+        execs=execs,
         canary=canary,
     )
 
@@ -215,6 +216,7 @@ def fence_of(settings: ClusterSettings, facts: Facts, nodes: Any, subject: Objec
     return Fence(
         gateway_namespace=settings.gateway_namespace,
         gateway_labels=settings.gateway_labels,
+        gateway_networks=settings.gateway_networks,
         egress_allow=settings.egress_allow,
         cluster_networks=tuple(sorted(networks)),
         cpu_cores=settings.user_cpu_cores,

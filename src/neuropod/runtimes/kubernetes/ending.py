@@ -1,8 +1,9 @@
 """Stop, kill, remove: how workloads end without losing how they ended. Called by `runtime`.
 
 Each verb looks first and then writes for the very object that it saw (UID), so one that comes late hits nothing. Stop
-lets the node end it (`activeDeadlineSeconds`), which keeps the grace, and the object with exit code, times, log; kill
-deletes it, and our finalizer keeps the object until `remove` has read it.
+lets the node end it (`activeDeadlineSeconds`), which keeps the grace, and the object with exit code, times, log. Kill
+sends SIGKILL from inside, which keeps them too; where that is not possible or did not do, it deletes the Pod, which is
+SIGTERM and a second of grace, and our finalizer keeps the object until `remove` has read it.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.asking import asking
+from neuropod.runtimes.kubernetes.execs import Execs
 from neuropod.runtimes.kubernetes.logs import ClusterLogs
 from neuropod.runtimes.kubernetes.making import drop_secrets
 from neuropod.runtimes.kubernetes.seen import is_ended, ready, state_of, stopping, written
@@ -29,10 +31,11 @@ _TRIES = 5
 class Ending:
     """Ends workloads on one cluster."""
 
-    def __init__(self, client: KubeClient, standing: Standing, logs: ClusterLogs, clock: Clock) -> None:
+    def __init__(self, client: KubeClient, standing: Standing, logs: ClusterLogs, execs: Execs, clock: Clock) -> None:
         self._client = client
         self._standing = standing
         self._logs = logs
+        self._execs = execs
         self._clock = clock
 
     async def stop(self, workload_id: WorkloadId, reason: Reason) -> None:
@@ -64,21 +67,29 @@ class Ending:
                 return
             if pod.metadata.deletion_timestamp is not None and pod.metadata.deletion_grace_period_seconds == 0:
                 return
-            if state_of(pod).running is not None:
-                await self._logs.follow_to_the_end(pod)  # its node keeps no log of what is deleted
+            runs, tried = state_of(pod).running is not None, names.KILLED_AT in pod.metadata.annotations
             try:
                 with asking():
-                    if names.STOP_REASON not in pod.metadata.annotations:
-                        await self._mark(pod, reason, {}, None)
+                    if not tried:
+                        await self._mark(pod, reason, {}, None, killed=True)
+                    if runs and not tried and await self._execs.kill_all(pod):
+                        return
+                    if runs:
+                        await self._logs.follow_to_the_end(pod)  # its node keeps no log of what is deleted
                     await self._delete(pod)
             except _ChangedError:
                 continue
             return
         raise RuntimeUnavailableError("the Pod changes faster than it can be killed")
 
-    async def _mark(self, pod: PodShape, reason: Reason, spec: Mapping[str, Any], told: Seen | None) -> None:
+    async def _mark(
+        self, pod: PodShape, reason: Reason, spec: Mapping[str, Any], told: Seen | None, *, killed: bool = False
+    ) -> None:
         """Write down why it ends and since when, and what would be lost with the end, in one write."""
-        annotations = {names.STOP_REASON: reason.value, names.STOPPING_AT: written(self._clock.now())}
+        now = written(self._clock.now())
+        annotations = {names.KILLED_AT: now} if killed else {}
+        if names.STOP_REASON not in pod.metadata.annotations:  # the first to say why is believed
+            annotations |= {names.STOP_REASON: reason.value, names.STOPPING_AT: now}
         if told is not None and told.reason is reason and told.message:
             annotations[names.STOP_MESSAGE] = told.message
         ready_at = ready(pod)

@@ -46,6 +46,9 @@ _HANDSHAKE_SECONDS = 10.0
 _GRACE_SECONDS = 5  # between SIGHUP and SIGKILL for one that was let go
 _LAST_SECONDS = 10.0  # after that its connection is cut
 
+_KILL_SECONDS = 4.0
+_KILL_ALL = ("/bin/sh", "-c", "kill -KILL -1")  # of the container; the Pod's first process, which is not its, stays
+
 _HERE, _BEGINS = b"\x01neuropod ", b"\x02neuropod\n"
 
 # Its number goes out, a word comes in, and then it is the command. What came before is taken out of its output.
@@ -90,6 +93,21 @@ class Execs:
             self._over(workload_id)
             raise
         return ClusterExecution(begun, request.terminal, self._tasks, lambda: self._over(workload_id))
+
+    async def kill_all(self, pod: PodShape) -> bool:
+        """Send SIGKILL to all processes of a container; False: that was not possible. They may still be ending."""
+        try:
+            async with asyncio.timeout(_KILL_SECONDS):
+                socket = await self._client.exec_socket(
+                    pod.metadata.namespace, pod.metadata.name, names.CONTAINER, _KILL_ALL, tty=False, stdin=False
+                )
+                try:
+                    return await socket.wait() in {0, _KILLED}
+                finally:
+                    await socket.aclose()
+        except (KubeError, KubeUnavailableError, TimeoutError) as error:
+            log.info("a container cannot be killed from inside", pod=pod.metadata.name, error=str(error))
+            return False
 
     def _over(self, workload_id: WorkloadId) -> None:
         left = self._running.get(workload_id, 0) - 1

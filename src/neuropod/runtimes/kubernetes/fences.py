@@ -23,7 +23,7 @@ PRIVATE_V4 = (
     "224.0.0.0/4",
     "240.0.0.0/4",
 )
-PRIVATE_V6 = ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8")
+PRIVATE_V6 = ("::/96", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8")
 
 NAME = "neuropod"
 
@@ -48,6 +48,7 @@ class Fence:
 
     gateway_namespace: str | None = None
     gateway_labels: dict[str, str] = field(default_factory=dict)
+    gateway_networks: tuple[str, ...] = ()
     egress_allow: tuple[str, ...] = ()
     cluster_networks: tuple[str, ...] = ()  # of nodes, pods and the API server, as far as they are not private anyway
     cpu_cores: int | None = None  # of one user's pods in all
@@ -130,12 +131,14 @@ def policy_spec(fence: Fence) -> Object:
 
 
 def _ingress(fence: Fence) -> list[Object]:
-    if fence.gateway_namespace is None:
-        return []  # the node's own, by which portforward comes, is let in by every implementation
-    peer: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": fence.gateway_namespace}}}
-    if fence.gateway_labels:
-        peer["podSelector"] = {"matchLabels": dict(fence.gateway_labels)}
-    return [{"from": [peer]}]
+    peers: list[Object] = [{"ipBlock": {"cidr": cidr}} for cidr in fence.gateway_networks]
+    if fence.gateway_namespace is not None:
+        peer: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": fence.gateway_namespace}}}
+        if fence.gateway_labels:
+            peer["podSelector"] = {"matchLabels": dict(fence.gateway_labels)}
+        peers.append(peer)
+    # Without any, only the node itself, by which portforward comes: every implementation lets that in.
+    return [{"from": peers}] if peers else []
 
 
 def _dns() -> Object:

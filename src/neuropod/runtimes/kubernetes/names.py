@@ -25,6 +25,7 @@ READY_AT = "neuropod.io/ready-at"
 DEVICES = "neuropod.io/devices"  # the GPUs that it was given, by our names, with commas between
 STOPPING_AT = "neuropod.io/stopping-at"
 STOP_REASON = "neuropod.io/stop-reason"
+KILLED_AT = "neuropod.io/killed-at"
 STOP_MESSAGE = "neuropod.io/stop-message"  # what was wrong with one that was stopped before it ran
 
 # Keeps the Pod's object, with exit code and times, until we have read them.

@@ -1,0 +1,118 @@
+"""Workloads for a real cluster, and a runtime on it for the length of a test. What they run is busybox."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from neuropod.ids import InstallationId, PodId, UserId
+from neuropod.kit.clock import SystemClock
+from neuropod.kit.identifiers import new_id, user_hash
+from neuropod.kit.secrets import Secret
+from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import KubeError
+from neuropod.kube.kinds import NAMESPACES, PODS
+from neuropod.kube.kubeconfig import from_kubeconfig
+from neuropod.runtimes.contract import Readiness, Resources, Workload, WorkloadId
+from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
+from neuropod.settings import ClusterSettings, LimitSettings
+from neuropod.words import ReadyWhen
+
+BUSYBOX = "neuropod.test/busybox:1"
+PORT = 8888
+SECRET = "conformance-secret-5d41402abc4b2a76"
+
+SLEEP = "exec sleep 3600"
+SERVE = f"mkdir -p /www; echo WHO > /www/index.html; exec httpd -f -p {PORT} -h /www"
+
+
+def kubeconfig() -> Path:
+    return Path(os.environ["KUBECONFIG"])
+
+
+def cluster_settings(**changes: object) -> ClusterSettings:
+    """Return settings for the cluster of the tests, which runs far more pods than it has cores for."""
+    usual = ClusterSettings(
+        name="test",
+        kubeconfig=kubeconfig(),
+        reach="direct",
+        cpu_overcommit=20,
+        disk_overcommit=20,
+        canary_image=BUSYBOX,
+        gateway_networks=("172.31.77.1/32",),  # where the tests stand; see tools/cluster/places.py
+    )
+    return usual.model_copy(update=changes)
+
+
+def shell(
+    script: str,
+    *,
+    installation: InstallationId,
+    owner: UserId,
+    pod: PodId | None = None,
+    incarnation: int = 1,
+    port: int | None = None,
+    image: str = BUSYBOX,
+    env: Mapping[str, str] | None = None,
+) -> Workload:
+    """Return a workload that runs a script of busybox's shell; with `port` it is ready when that speaks HTTP."""
+    pod = pod or PodId(new_id("pod"))
+    workload_id = WorkloadId(installation, pod, incarnation)
+    return Workload(
+        id=workload_id,
+        pod_name=f"p{pod.rpartition('_')[2]}",
+        owner=owner,
+        owner_hash=user_hash(owner),
+        image=image,
+        recipe=None,
+        command=("sh", "-c", script.replace("WHO", str(workload_id))),
+        env={name: Secret(value) for name, value in (env or {"THE_SECRET": SECRET}).items()},
+        resources=Resources(cpu_cores=1, memory_bytes=64 << 20, container_disk_bytes=256 << 20),
+        volume=None,
+        ports=(PORT,),
+        readiness=Readiness(ReadyWhen.PROCESS) if port is None else Readiness(ReadyWhen.PORT, port),
+    )
+
+
+@asynccontextmanager
+async def opened(
+    data_dir: Path, installation: InstallationId, settings: ClusterSettings | None = None, *, keep: bool = False
+) -> AsyncIterator[KubernetesRuntime]:
+    """Open a runtime of an installation; unless `keep`, all that it made is gone afterwards."""
+    runtime = KubernetesRuntime(installation, settings or cluster_settings(), LimitSettings(), data_dir, SystemClock())
+    await runtime.open()
+    try:
+        yield runtime
+    finally:
+        await runtime.aclose()
+        if not keep:
+            await clear(installation)
+
+
+async def clear(installation: InstallationId) -> None:
+    """Take away all of an installation, with force, and do not wait for it."""
+    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
+        ours = f"neuropod.io/installation={installation}"
+        for pod in await client.list(PODS, labels=ours):
+            name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+            try:
+                await client.merge_patch(PODS, name, namespace, {"metadata": {"finalizers": []}})
+                await client.delete(PODS, name, namespace, grace_seconds=0)
+            except KubeError:
+                continue  # gone meanwhile
+        for namespace in await client.list(NAMESPACES, labels=ours):
+            await client.delete(NAMESPACES, namespace["metadata"]["name"])
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+def on(workload: Workload, **changes: object) -> Workload:
+    """Return the workload with other resources."""
+    return replace(workload, resources=replace(workload.resources, **changes))
