@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from . import lifetime
 from .orders import order
@@ -34,7 +35,8 @@ def _arguments() -> argparse.ArgumentParser:
     commands.add_parser("down", help="end the cluster and remove what it left")
     commands.add_parser("status", help="what runs")
     enter = commands.add_parser("enter", help="run a program (or a shell) in the cluster's network")
-    enter.add_argument("--node", choices=NODES, help="in the network, mounts and processes of this node")
+    enter.add_argument("--node", choices=NODES, help="in this node's network, whose pods let it in by any policy")
+    enter.add_argument("--all", action="store_true", help="in its mounts and processes too, where ctr and crictl work")
     enter.add_argument("program", nargs=argparse.REMAINDER)
     orders = commands.add_parser(
         "order", help="tell the supervisor: restart kube-apiserver, start node-2, cut node-1, …"
@@ -69,37 +71,44 @@ def main() -> int:
     return 0
 
 
-def _up(cluster: Cluster, given: argparse.Namespace, *, tied: bool) -> None:
+def _up(cluster: Cluster, given: argparse.Namespace, *, tied: bool) -> subprocess.Popen[bytes]:
     nodes = list(NODES) if given.two_nodes else ["node-1"]
-    lifetime.up(cluster, nodes=nodes, policies=not given.without_policies, tied=tied)
+    return lifetime.up(cluster, nodes=nodes, policies=not given.without_policies, tied=tied)
 
 
 def _run(cluster: Cluster, given: argparse.Namespace) -> int:
     """Return the program's own exit status. Ctrl-C and SIGTERM reach it; the cluster ends after it in any case."""
-    if os.environ.get("KUBECONFIG"):
-        return subprocess.run(given.program, check=False).returncode
+    program = _without_dashes(given.program)
+    if named := os.environ.get("KUBECONFIG"):
+        running = Cluster(Path(named).parent.name)  # perhaps one of ours, which is entered and left as it is
+        if running.kubeconfig == Path(named):
+            os.execvpe("nsenter", _entered(lifetime.inside(running), _NETWORK, program), _environment(running))
+        os.execvp(program[0], program)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        _up(cluster, given, tied=True)
-        program = subprocess.Popen(_entered(cluster, _NETWORK, given.program), env=_environment(cluster))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the program too
-        signal.signal(signal.SIGTERM, lambda *_: program.terminate())
-        return program.wait()
+        with _up(cluster, given, tied=True):
+            entered = subprocess.Popen(_entered(lifetime.inside(cluster), _NETWORK, program), env=_environment(cluster))
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the program too
+            signal.signal(signal.SIGTERM, lambda *_: entered.terminate())
+            return entered.wait()
     finally:
         lifetime.down(cluster)
 
 
 def _enter(cluster: Cluster, given: argparse.Namespace) -> None:
-    program = given.program or [os.environ.get("SHELL", "/bin/bash")]
-    command = _entered(cluster, _NETWORK, program)
-    if given.node:
-        command = _entered(cluster, _ALL, program, pid=lifetime.inside_node(cluster, NODES[given.node]))
+    program = _without_dashes(given.program) or [os.environ.get("SHELL", "/bin/bash")]
+    first = lifetime.inside_node(cluster, NODES[given.node]) if given.node else lifetime.inside(cluster)
+    command = _entered(first, _ALL if given.all else _NETWORK, program)
     os.execvpe(command[0], command, _environment(cluster))
 
 
-def _entered(cluster: Cluster, namespaces: list[str], program: list[str], pid: int | None = None) -> list[str]:
-    first = pid or lifetime.inside(cluster)
+def _without_dashes(program: list[str]) -> list[str]:
+    return program[1:] if program[:1] == ["--"] else program
+
+
+def _entered(first: int | None, namespaces: list[str], program: list[str]) -> list[str]:
     if first is None:
-        sys.exit(f"the cluster {cluster.name} does not run: tools/cluster/cluster up")
+        sys.exit("it does not run: see `tools/cluster/cluster status`, or bring it up")
     return ["nsenter", f"--target={first}", *namespaces, *program]
 
 

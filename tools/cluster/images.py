@@ -76,17 +76,16 @@ def build_all() -> None:
         print(f"packing the image {image.reference}", flush=True)
         image.archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=image.archive.parent) as folder:
-            root = Path(folder) / "root"
-            root.mkdir()
-            image.fill(root)
             unfinished = Path(folder) / "archive.tar"
-            _pack(image, root, unfinished)
+            pack(image, unfinished)
             unfinished.rename(image.archive)
 
 
-def _pack(image: Image, root: Path, archive: Path) -> None:
-    """Write the format of `docker save`: a manifest, a config, and one layer here."""
-    layer = archive.with_name("layer.tar")
+def pack(image: Image, archive: Path) -> None:
+    """Fill it and write the format of `docker save` (a manifest, a config, here one layer) into an empty folder."""
+    root, layer = archive.with_name("root"), archive.with_name("layer.tar")
+    root.mkdir()
+    image.fill(root)
     run("tar", "--numeric-owner", "-C", root, "-cf", layer, ".")
     with layer.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

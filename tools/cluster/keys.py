@@ -22,6 +22,11 @@ _CLIENTS = {
     "front-proxy": ("front-proxy", ""),
     **{f"kubelet-{node.name}": (f"system:node:{node.name}", "system:nodes") for node in NODES.values()},
 }
+# Kubelets serve with theirs too, so that who asks one directly can tell that it is the cluster's.
+_EXTENSIONS = {
+    f"kubelet-{node.name}": f"subjectAltName=IP:{node.address}\nextendedKeyUsage=clientAuth,serverAuth\n"
+    for node in NODES.values()
+}
 
 
 def make(cluster: Cluster) -> None:
@@ -42,7 +47,7 @@ def make(cluster: Cluster) -> None:
     )
     for name, (user, group) in _CLIENTS.items():
         subject = (f"/O={group}" if group else "") + f"/CN={user}"
-        _certificate(folder, name, subject, "extendedKeyUsage=clientAuth\n")
+        _certificate(folder, name, subject, _EXTENSIONS.get(name, "extendedKeyUsage=clientAuth\n"))
         _write_kubeconfig(folder, name)
     cluster.kubeconfig.touch(mode=0o600)
     cluster.kubeconfig.write_text((folder / "admin.kubeconfig").read_text())

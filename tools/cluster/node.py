@@ -111,6 +111,8 @@ def _kubelet_config(cluster: Cluster, node: Node) -> dict[str, object]:
             "x509": {"clientCAFile": str(cluster.keys / "ca.crt")},
         },
         "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(cluster.keys / f"kubelet-{node.name}.crt"),
+        "tlsPrivateKeyFile": str(cluster.keys / f"kubelet-{node.name}.key"),
         "nodeStatusUpdateFrequency": "4s",
         "nodeLeaseDurationSeconds": 8,  # renewed four times as often; see control.py
         "maxPods": 220,

@@ -1,19 +1,25 @@
 """Registries of images on the control plane's address: an open one, one with a password, and one that is slow.
 
 `registry` (5000) and `registry-private` (5001) serve one store; `registry-slow` (5002) is the open one at 2 MB/s.
-They are filled at the first start by `fill`: `<address>/busybox:1` and the others of images.py.
+`fill` puts images of images.py in: `172.31.77.1:5000/busybox:1`. The supervisor starts and fills them on order.
 """
 
 import json
+import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
-from .images import all_images
+from .images import Image, all_images, pack
 from .places import CONTROL, REGISTRY_PORT, Cluster
 from .processes import run
+from .programs import program
 
+OPEN, PRIVATE, SLOW = (f"{CONTROL}:{REGISTRY_PORT + number}" for number in range(3))
 NAMES = ("registry", "registry-private", "registry-slow")
 USER, PASSWORD = "puller", "correct-horse"  # of a registry that lives as long as the cluster
 _BYTES_PER_SECOND = 2_000_000
@@ -40,13 +46,37 @@ def command(cluster: Cluster, name: str) -> list[str]:
     return ["docker-registry", "serve", str(path)]
 
 
+def answers() -> bool:
+    try:
+        socket.create_connection((CONTROL, REGISTRY_PORT), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def fill(*names: str) -> None:
-    """Push these images of images.py into the open registry (both have them then); may be repeated."""
+    """Push these images of images.py; may be repeated."""
     for image in all_images():
         if image.name in names:
-            target = f"docker://{CONTROL}:{REGISTRY_PORT}/{image.name}:1"
-            options = ["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
-            run("skopeo", *options, f"docker-archive:{image.archive}", target)
+            _push(image.archive, image.name)
+
+
+def push_new(name: str, megabytes: int) -> None:
+    """Push an image of one program and so many MB of noise: it is pulled whole, though nodes know its program."""
+
+    def fill_root(root: Path) -> None:
+        shutil.copy(program("http"), root / "http")
+        (root / "noise").write_bytes(os.urandom(megabytes * 1_000_000))
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "archive.tar"
+        pack(Image(name, "", fill_root, {"Entrypoint": ["/http"]}), archive)
+        _push(archive, name)
+
+
+def _push(archive: Path, name: str) -> None:
+    options = ["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
+    run("skopeo", *options, f"docker-archive:{archive}", f"docker://{OPEN}/{name}:1")
 
 
 def _pass_on(source: socket.socket, target: socket.socket, bytes_per_second: float | None) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,6 @@ class Supervisor:
                 self._program("kube-scheduler", partial(control.scheduler, cluster)),
                 self._program("outside", _outside),
                 *(self._program(name, partial(registry.command, cluster, name)) for name in registry.NAMES),
-                *(self._program(name, partial(ingress.command, cluster, name)) for name in ingress.NAMES),
                 *(self._program(node.name, partial(self._node_command, node)) for node in NODES.values()),
             )
         }
@@ -65,17 +65,20 @@ class Supervisor:
             }
 
     def start(self, name: str) -> str:
-        """Start a program, or switch a node on; a node is started before it is ready."""
+        """Start a program or an ingress controller, or switch a node on, which is ready some seconds later."""
+        if name in ingress.NAMES:
+            ingress.start(self.api, name)
+            wait_until(f"the readiness of {name}", partial(ingress.ready, self.api, name), seconds=60)
+            return f"{name} is ready"
         with self._lock:
             if self._processes[name].alive:
                 return f"{name} runs"
+            since = time.time()
             if name in NODES:
                 self._switch_on(NODES[name])
-            elif name in ingress.NAMES:
-                ingress.prepare(self._cluster, self.api)
             self._processes[name].start()
         if name in NODES:
-            threading.Thread(target=self._offer_gpus, args=(NODES[name],), daemon=True).start()
+            threading.Thread(target=self._offer_gpus, args=(NODES[name], since), daemon=True).start()
         return f"{name} started"
 
     def kill(self, name: str) -> str:
@@ -84,6 +87,9 @@ class Supervisor:
         return f"{name} killed"
 
     def stop(self, name: str) -> str:
+        if name in ingress.NAMES:
+            ingress.stop(self.api, name)
+            return f"{name} stopped"
         with self._lock:
             self._processes[name].end(signal.SIGKILL if name in NODES else signal.SIGTERM)
         return f"{name} stopped"
@@ -122,6 +128,19 @@ class Supervisor:
         status = {"status": {"capacity": amount, "allocatable": amount}}
         self.api.call("PATCH", f"/api/v1/nodes/{name}/status", status, kind=MERGE)
         return f"{name} has {number} GPUs"
+
+    def registry(self) -> str:
+        """Start the registries and fill them."""
+        for name in registry.NAMES:
+            self.start(name)
+        wait_until("the registry's readiness", registry.answers, seconds=20)
+        registry.fill("busybox", "http")
+        return f"{registry.OPEN} {registry.PRIVATE} {registry.SLOW}"
+
+    def push(self, name: str, megabytes: str) -> str:
+        """Put a new image of about that size, which no node has a part of, into the registries: `<registry>/<name>:1`."""
+        registry.push_new(name, int(megabytes))
+        return f"{name}:1 pushed"
 
     def bring_up(self, nodes: list[str]) -> None:
         """From nothing to a cluster whose first node takes pods and whose names are answered."""
@@ -162,9 +181,9 @@ class Supervisor:
             if refused.status != 409:
                 raise
 
-    def _offer_gpus(self, node: Node) -> None:
+    def _offer_gpus(self, node: Node, since: float) -> None:
         """Tell its GPUs once it is ready: a starting kubelet forgets amounts that no device plugin told it."""
-        wait_until(f"the readiness of {node.name}", lambda: self._node_ready(node.name), seconds=120)
+        wait_until(f"the readiness of {node.name}", lambda: self._node_ready(node.name, since), seconds=120)
         self.gpus(node.name, str(node.gpus))
 
     def _api_ready(self) -> bool:
@@ -173,18 +192,21 @@ class Supervisor:
         except (OSError, RefusedError):
             return False
 
-    def _node_ready(self, name: str) -> bool:
-        """Ready with a heartbeat of this start, not of an earlier one."""
+    def _node_ready(self, name: str, since: float = 0) -> bool:
+        """Whether the kubelet has said so after `since` (seconds of the epoch), and not at an earlier start."""
         node = self.api.call("GET", f"/api/v1/nodes/{name}")
-        conditions = {c["type"]: c["status"] for c in node.get("status", {}).get("conditions", [])}
-        return conditions.get("Ready") == "True"
+        for condition in node.get("status", {}).get("conditions", []):
+            if condition["type"] == "Ready":
+                said_at = datetime.fromisoformat(condition["lastHeartbeatTime"]).timestamp()
+                return condition["status"] == "True" and said_at > since
+        return False
 
     def _dns_ready(self) -> bool:
         deployment = self.api.call("GET", "/apis/apps/v1/namespaces/kube-system/deployments/coredns")
         return bool(deployment.get("status", {}).get("readyReplicas"))
 
 
-_ORDERS = ("status", "start", "kill", "stop", "restart", "freeze", "thaw", "cut", "join", "gpus")
+_ORDERS = ("status", "start", "kill", "stop", "restart", "freeze", "thaw", "cut", "join", "gpus", "registry", "push")
 
 
 def cgroup_hierarchies() -> list[Path]:
