@@ -15,6 +15,16 @@ from .programs import program as built
 # With its own mounts and process ids one sees what containerd sees; tests need no more than the network.
 _NETWORK, _ALL = ["--net"], ["--net", "--mount", "--pid", "--uts"]
 
+_WELCOME = """
+The cluster {cluster.name} is ready. Its network is its own: enter it to reach the API server, pods and Services.
+
+  {command} enter kubectl get pods -A
+  {command} enter                        # a shell with KUBECONFIG and kubectl
+  {command} down
+
+KUBECONFIG={cluster.kubeconfig}
+"""
+
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster", description="A real, throwaway Kubernetes on this machine.")
@@ -54,9 +64,7 @@ def main() -> int:
             lifetime.prepare()
         case "up":
             _up(cluster, given, tied=False)
-            print(
-                f"ready\n\n  export KUBECONFIG={cluster.kubeconfig}\n  tools/cluster/cluster enter kubectl get nodes\n"
-            )
+            print(_WELCOME.format(cluster=cluster, command=f"tools/cluster/cluster --name {cluster.name}"))
         case "run":
             return _run(cluster, given)
         case "down":

@@ -138,7 +138,7 @@ class Supervisor:
         return f"{registry.OPEN} {registry.PRIVATE} {registry.SLOW}"
 
     def push(self, name: str, megabytes: str) -> str:
-        """Put a new image of about that size, which no node has a part of, into the registries: `<registry>/<name>:1`."""
+        """Put a new image of about that size into the registries, `<registry>/<name>:1`; no node has a part of it."""
         registry.push_new(name, int(megabytes))
         return f"{name}:1 pushed"
 
