@@ -19,6 +19,7 @@ from neuropod.runtimes.contract import Readiness, Resources, Workload, WorkloadI
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.settings import ClusterSettings, LimitSettings
 from neuropod.words import ReadyWhen
+from support.cluster_account import account_kubeconfig
 
 BUSYBOX = "neuropod.test/busybox:1"
 PORT = 8888
@@ -29,6 +30,7 @@ SERVE = f"mkdir -p /www; echo WHO > /www/index.html; exec httpd -f -p {PORT} -h 
 
 
 def kubeconfig() -> Path:
+    """Return the administrator's; runtimes of tests are the server's account (support.cluster_account)."""
     return Path(os.environ["KUBECONFIG"])
 
 
@@ -36,7 +38,7 @@ def cluster_settings(**changes: object) -> ClusterSettings:
     """Return settings for the cluster of the tests, which runs far more pods than it has cores for."""
     usual = ClusterSettings(
         name="test",
-        kubeconfig=kubeconfig(),
+        kubeconfig=account_kubeconfig(),
         reach="direct",
         cpu_overcommit=20,
         disk_overcommit=20,

@@ -21,6 +21,7 @@ from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadRejected
 from neuropod.runtimes.kubernetes import fences, names
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.runtimes.kubernetes.shapes import PodShape
+from neuropod.runtimes.kubernetes.tenancy import put_up
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +98,7 @@ class Canary:
         made = await self._client.apply(namespace)
         if made["metadata"].get("deletionTimestamp"):
             raise RuntimeUnavailableError(f"namespace {tenant.namespace} is still being deleted")
-        for obj in wanted:
-            await self._client.apply(obj)
+        await put_up(self._client, self._clock, wanted)
 
     async def _run(self, tenant: Tenant, script: str) -> int | None:
         pod = canary_pod(tenant, self._image, script, self._api)

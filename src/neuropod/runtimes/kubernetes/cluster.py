@@ -128,8 +128,8 @@ async def open_cluster(
 
     capacity = ClusterCapacity(client, watch, installation, clock, ways)
     standing = Standing(client, watch, capacity, installation, clock, settings.declare_lost_after_seconds)
-    tenancy = Tenancy(client, fence)
-    stats = NodeStats(client, watch, clock, direct=settings.in_cluster)
+    tenancy = Tenancy(client, clock, fence)
+    stats = NodeStats(client, watch, clock, direct=settings.dials_directly)
     claims = Claims(client, watch, stats, installation, settings, clock)
     logs = ClusterLogs(client, standing, watch, data_dir / "logs" / installation, limits, clock, tasks)
     execs = Execs(client, watch, standing, tasks)

@@ -4,13 +4,14 @@ Called by `runtime.ensure`. What is in one is looked at once in a while and put 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
 import structlog
 
+from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
-from neuropod.kube.errors import ConflictError
+from neuropod.kube.errors import ConflictError, ForbiddenError
 from neuropod.kube.kinds import NAMESPACES
 from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadRejectedError
@@ -20,12 +21,16 @@ from neuropod.words import Reason
 
 log = structlog.get_logger(__name__)
 
+_RIGHTS_SECONDS = 5.0  # until the API server's authoriser has read a RoleBinding that was just made
+_LOOK_SECONDS = 0.05
+
 
 class Tenancy:
     """The namespaces of one cluster."""
 
-    def __init__(self, client: KubeClient, fence: Callable[[], Fence]) -> None:
+    def __init__(self, client: KubeClient, clock: Clock, fence: Callable[[], Fence]) -> None:
         self._client = client
+        self._clock = clock
         self._fence = fence  # as it is now: nodes come and go
         self._fenced: dict[str, Tenant] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -65,8 +70,7 @@ class Tenancy:
 
     async def _put_back(self, tenant: Tenant) -> None:
         await self._client.apply(fences.namespace(tenant))
-        for wanted in fences.fences(tenant, self._fence()):
-            await self._client.apply(wanted)
+        await put_up(self._client, self._clock, fences.fences(tenant, self._fence()))
 
     # ---- once in a while
 
@@ -83,6 +87,24 @@ class Tenancy:
     def known(self) -> list[Tenant]:
         """Whose namespaces were prepared."""
         return list(self._fenced.values())
+
+
+async def put_up(client: KubeClient, clock: Clock, wanted: Iterable[Object]) -> None:
+    """Apply what fences a namespace off; our own rights there come first and hold a moment later.
+
+    Raises what the client raises; ForbiddenError after some seconds.
+    """
+    end = clock.monotonic() + _RIGHTS_SECONDS
+    for obj in wanted:
+        while True:
+            try:
+                await client.apply(obj)
+            except ForbiddenError:
+                if clock.monotonic() > end:
+                    raise
+                await clock.sleep(_LOOK_SECONDS)
+            else:
+                break
 
 
 def server_subject(username: str) -> Object | None:

@@ -1,7 +1,7 @@
 """What pods use now, as their nodes' kubelets tell it: CPU, memory, disks. Called by `runtime` and `volumes`.
 
 The kubelet is asked through the API server (`nodes/proxy`) or directly. The right to the first is the right to run
-commands in every container of the cluster, so a server in the cluster asks directly, with `nodes/stats` alone.
+commands in every container of the cluster, so a server that dials pods asks directly, with `nodes/stats` alone.
 https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 """
 
