@@ -240,6 +240,33 @@ def test_a_reader_that_pauses_holds_the_other_end_back(run):
     run(scenario)
 
 
+def test_what_came_while_it_was_paused_is_there_after_the_other_end_has_closed(run):
+    async def scenario(api, client):
+        over = asyncio.Event()
+
+        async def pours(channel):
+            await greet(channel)
+            await channel.send(b"\x00first")
+            await channel.messages().__anext__()  # paused by now
+            for number in range(5):
+                await channel.send(b"\x00" + bytes([number]) * 30_000)
+            await channel.close()
+            over.set()
+
+        async with attached(api, client, pours) as (recorder, transport):
+            await recorder.until(lambda: recorder.data == b"first")
+            transport.pause_reading()
+            transport.write(b"go on")
+            await over.wait()
+            await asyncio.sleep(0.3)  # for the end to come too; uvloop's TLS then threw the data away
+            transport.resume_reading()
+            await recorder.until_lost()
+        assert recorder.data == b"first" + b"".join(bytes([number]) * 30_000 for number in range(5))
+        assert recorder.error is None
+
+    run(scenario)
+
+
 def test_a_reader_may_pause_at_every_piece_and_gets_the_end_last(run):
     async def scenario(api, client):
         async def pours(channel):
