@@ -80,6 +80,7 @@ class GatewayInTest:
     clock: SystemClock
     asgi_requests: list[dict[str, Any]]
     doorkeeper: Any
+    address: str = "127.0.0.1"
     _servers: list[asyncio.Server] = field(default_factory=list)
     _handlers: set[asyncio.Task[Any]] = field(default_factory=set)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -149,7 +150,7 @@ class GatewayInTest:
     # ---- talking to it
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+        reader, writer = await asyncio.open_connection(self.address, self.port, limit=2**22)
         self._writers.append(writer)
         return reader, writer
 
@@ -314,14 +315,14 @@ def no_transaction() -> Any:
 
 @asynccontextmanager
 async def serving(
-    transaction: Transaction = no_transaction, *, console: Any = None, **settings: Any
+    transaction: Transaction = no_transaction, *, console: Any = None, installation: str = "npd_test", **settings: Any
 ) -> AsyncIterator[GatewayInTest]:
     """Serve a gateway until the block ends, and `console(GatewayInTest)`, an ASGI app, on all other hosts."""
+    made = Settings(**settings)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((made.host, 0))
         port = listener.getsockname()[1]
-        made = Settings(**settings)
         addresses = made.addresses(port)
         clock, box, visitors, runtime = (
             SystemClock(),
@@ -332,11 +333,13 @@ async def serving(
         doorkeeper = LocalDoorkeeper(
             box, visitors, transaction, clock, addresses, pass_seconds=made.gateway.pass_seconds
         )
-        gateway = Gateway(made, addresses, InstallationId("npd_test"), {RUNTIME: runtime}, doorkeeper, clock)
+        gateway = Gateway(made, addresses, InstallationId(installation), {RUNTIME: runtime}, doorkeeper, clock)
         gateway.table.replace({})
         asgi_requests: list[dict[str, Any]] = []
         app = _recording_app(asgi_requests)
-        in_test = GatewayInTest(gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper)
+        in_test = GatewayInTest(
+            gateway, made, port, visitors, runtime, box, clock, asgi_requests, doorkeeper, made.host
+        )
         server = uvicorn.Server(serving_config(app if console is None else console(in_test), gateway, made))
         tasks = [
             asyncio.create_task(server._serve([listener])),
