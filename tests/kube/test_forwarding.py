@@ -1,6 +1,8 @@
 """Forwarded ports: a transport like any other, on both event loops that servers run on."""
 
 import asyncio
+import os
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -251,6 +253,9 @@ def test_what_came_while_it_was_paused_is_there_after_the_other_end_has_closed(r
             for number in range(5):
                 await channel.send(b"\x00" + bytes([number]) * 30_000)
             await channel.close()
+            # As Go's TLS does, without waiting for the client's farewell.
+            with socket.socket(fileno=os.dup(channel.writer.get_extra_info("socket").fileno())) as below:
+                below.shutdown(socket.SHUT_WR)
             over.set()
 
         async with attached(api, client, pours) as (recorder, transport):

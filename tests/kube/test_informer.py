@@ -177,6 +177,25 @@ async def test_a_watch_from_too_long_ago_is_begun_anew_with_a_list(api, client, 
         await watched.until_fresh(True)
 
 
+async def test_a_server_that_hangs_with_its_connection_alive_is_a_cut(api, client, monkeypatch):
+    monkeypatch.setattr("neuropod.kube.informer._QUIET_SECONDS", 0.5)
+    await api.put(HERE + "one", spec("a"))
+    async with watching(client) as watched:
+        await api.until_watching()
+        await api.tell_watches("bookmark")
+        api.objects.pop(HERE + "one")  # gone by another API server; this one never says so
+        await watched.until_fresh(False)
+        assert "silent" in watched.informer.problem
+        await watched.until(lambda: not watched.names)
+
+
+async def test_a_server_without_bookmarks_may_be_silent(api, client, monkeypatch):
+    monkeypatch.setattr("neuropod.kube.informer._QUIET_SECONDS", 0.05)
+    async with watching(client) as watched:
+        await asyncio.sleep(0.5)
+        assert watched.informer.fresh
+
+
 async def test_an_error_on_the_watch_is_a_cut(api, client):
     async with watching(client) as watched:
         api.faults.append(lambda request: status(403, "Forbidden", "pods is forbidden"))

@@ -31,6 +31,9 @@ _WATCH_SECONDS = 290
 _WATCH_VARIES_SECONDS = 60
 _AT_ONCE_SECONDS = 2.0  # so soon the next one has to stand, else the one before was cut after all
 _SILENCE_SECONDS = 30.0  # how much later than asked for a watch may end
+# A server that writes bookmarks does so every minute. One that falls silent hangs, however alive its connection is: in
+# a cluster with several API servers the world goes on without it.
+_QUIET_SECONDS = 150.0
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 20.0
 _LONGEST_EVENT = 16 * 1024 * 1024
@@ -90,6 +93,7 @@ class Informer(Generic[ShapeT]):
         self._items: dict[Key, ShapeT] = {}
         self._shown = MappingProxyType(self._items)
         self._version = ""  # from which the next watch goes on; empty: all has to be listed first
+        self._marked = False  # this watch has bookmarks
         self._fresh = asyncio.Event()
         self._problem = "it was not read yet"
 
@@ -185,7 +189,15 @@ class Informer(Generic[ShapeT]):
             stream.close()
 
     async def _follow(self, stream: LineStream) -> None:
-        while (lines := await stream.read()) is not None:
+        self._marked = False
+        while True:
+            try:
+                async with asyncio.timeout(_QUIET_SECONDS if self._marked else None):
+                    lines = await stream.read()
+            except TimeoutError:
+                raise KubeUnavailableError(f"the watch was silent for {_QUIET_SECONDS:.0f} s") from None
+            if lines is None:
+                return
             for line in lines:
                 if line:
                     self._take(line)
@@ -194,6 +206,7 @@ class Informer(Generic[ShapeT]):
         try:
             event = _EVENTS.decode(line)
             if event.type == "BOOKMARK":
+                self._marked = True
                 self._version = _BOOKMARKS.decode(event.object).metadata.resource_version
                 return
             if event.type == "ERROR":
