@@ -1,9 +1,9 @@
 """HTTP/1.1 to one API server: connections that are kept, one exchange at a time on each.
 
 Used by client. Written on asyncio and httptools (llhttp), since a launch is a handful of requests and this is what
-most of our own CPU would go to: httpx took 2 to 3 ms of CPU a request, this 0.1
-(docs/decisions/the-kubernetes-client-is-ours.md). What may be sent again after a failure is client's to know; here an error tells
-whether the request can have been read at all.
+most of our own CPU would go to: httpx took 2 to 3 ms of CPU a request, this 0.1 (docs/decisions,
+the-kubernetes-client-is-ours). What may be sent again after a failure is client's to know; here an error tells whether
+the request can have been acted on at all.
 """
 
 import asyncio
