@@ -348,6 +348,26 @@ async def test_an_answer_that_is_no_json_is_an_error_of_the_servers(api, client)
         await client.get(PODS, "one", "here")
 
 
+async def test_a_server_without_tls_is_one_too(api, tmp_path):
+    """As `kubectl proxy` is one, on this machine."""
+
+    async def echo(channel):
+        await channel.send(await channel.messages().__anext__())
+        await channel.send(b'\x03{"status":"Success"}')
+        await channel.close()
+
+    await api.stop()
+    await api.start(tmp_path, tls=False)
+    api.sockets[POD + "/exec"] = echo
+    async with KubeClient(api.access(server=f"http://127.0.0.1:{api.port}"), SystemClock()) as client:
+        await client.create(pod())
+        assert await client.get(PODS, "one", "here") is not None
+        execution = await client.exec_socket("here", "one", "main", ["cat"], tty=False, stdin=True)
+        await execution.write(b"x")
+        assert await execution.read() is None
+        assert await execution.wait() == 0
+
+
 async def test_a_server_below_a_path_is_spoken_to_there(api):
     async with KubeClient(api.access(server=f"https://localhost:{api.port}/k8s/clusters/c-1"), SystemClock()) as client:
         await client.get(PODS, "one", "here")

@@ -181,7 +181,7 @@ class FakeApi:
     def access(self, **changes: Any) -> Access:
         return Access(**{"server": f"https://127.0.0.1:{self.port}", "ca_data": self.authority.certificate, **changes})
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, *, tls: bool = True) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         file = folder / "server.pem"
         file.write_bytes(self._pair.certificate + self._pair.key)
@@ -190,7 +190,7 @@ class FakeApi:
         authority.write_bytes(self.authority.certificate)
         context.load_verify_locations(authority)
         context.verify_mode = ssl.CERT_OPTIONAL
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=context)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=context if tls else None)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
