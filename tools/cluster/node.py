@@ -56,7 +56,8 @@ def prepare_folders(cluster: Cluster, node: Node) -> None:
     for port in (REGISTRY_PORT, REGISTRY_PORT + 1, REGISTRY_PORT + 2):
         hosts = folder / "registries" / f"{CONTROL}:{port}"
         hosts.mkdir(parents=True, exist_ok=True)
-        (hosts / "hosts.toml").write_text(f'server = "http://{CONTROL}:{port}"\n')
+        # containerd 1.6 reads no file without a table of hosts.
+        (hosts / "hosts.toml").write_text(f'[host."http://{CONTROL}:{port}"]\ncapabilities = ["pull", "resolve"]\n')
 
 
 def _containerd_config(folder: Path) -> str:
