@@ -18,6 +18,8 @@ TESTED = {
     8: "stale identities",
     9: "using up the machine",
     10: "GPU theft",
+    11: "routes without a gate",
+    12: "forward-auth carriers",
     17: "pages of one pod that drive another",
     18: "cookies tossed for the parent domain",
     19: "tickets",
@@ -39,8 +41,6 @@ TESTED = {
 
 # Item → the issue that builds the part, and what of it is tested already.
 LATER = {
-    11: "5: routes without a gate come with Ingress carriers",
-    12: "5: forward-auth carriers",
     13: "5: the server's account on Kubernetes",
     14: "5: NetworkPolicies",
     15: "5: pods on Kubernetes",

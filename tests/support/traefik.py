@@ -12,13 +12,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neuropod.gateway.carriers import traefik as builders
 from neuropod.gateway.carriers.style import Carrier, GateAddress
 from neuropod.gateway.routes import Route
+from neuropod.settings import ClusterSettings
 from neuropod.words import Access
+from support.gateway import GatewayInTest, serving
 
 
 def free_port() -> int:
@@ -100,3 +103,23 @@ def asking(served: Any, routes: Sequence[Route], *, gated: bool = True) -> dict[
         pod = {"loadBalancer": {"servers": [{"url": f"http://{address[0]}:{address[1]}"}]}}
         http["services"][f"pod-{number}"] = gateway if route.incarnation is None else pod
     return {"http": http}
+
+
+@asynccontextmanager
+async def asked_gate(port: int | None = None, *args: Any, **settings: Any) -> AsyncIterator[GatewayInTest]:
+    """Serve a gateway whose gate carriers ask; browsers reach pods at `port`."""
+    cluster = ClusterSettings(name="lab", kubeconfig=Path("kc"), carrier="ingress", gate_url="http://127.0.0.1:1")
+    if port is not None:
+        settings["pods_url"] = f"http://neuropod-pods.localhost:{port}"
+    async with serving(*args, kubernetes=(cluster,), **settings) as served:
+        yield served
+
+
+@asynccontextmanager
+async def through_traefik(
+    folder: Path, served: GatewayInTest, port: int, *routes: Route, gated: bool = True
+) -> AsyncIterator[GatewayInTest]:
+    """Yield the same gateway in test, talked to through Traefik, which goes straight to the pods."""
+    content = asking(served, routes, gated=gated)
+    async with traefik(folder, content, "--entryPoints.web.http.aliasHeadersStrategy=delete", port=port):
+        yield replace(served, port=port)
