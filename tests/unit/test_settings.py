@@ -61,6 +61,11 @@ def test_clusters_are_read_from_the_file(tmp_path, monkeypatch):
         ({"name": "lab", "kubeconfig": FILE, "in_cluster": True}, "either kubeconfig or in_cluster"),
         ({"name": "lab", "in_cluster": True, "context": "x"}, "context belongs to kubeconfig"),
         ({"name": "lab", "in_cluster": True, "carrier": "ingress"}, "needs gate_url"),
+        ({"name": "lab", "in_cluster": True, "carrier": "nginx", "gate_url": "https://gate"}, "must be http://"),
+        (
+            {"name": "lab", "in_cluster": True, "carrier": "nginx", "gate_url": "http://gate/x"},
+            "scheme, domain and port",
+        ),
         ({"name": "lab", "in_cluster": True, "ingress_class": "traefik"}, "belongs to the carriers"),
         ({"name": "lab", "in_cluster": True, "gateway_labels": {"app": "x"}}, "belong to gateway_namespace"),
         ({"name": "lab", "in_cluster": True, "pods_url": "pods.example.org"}, "scheme, domain and port alone"),

@@ -60,8 +60,9 @@ class ClusterSettings(Group):
     certificate, which is what a wildcard wants."""
 
     gate_url: str | None = None
-    """Where the ingress controller reaches Neuropod's gate: scheme, host and port as seen from within the cluster.
-    Default none; the carriers `ingress` and `nginx` need it. It is checked at start."""
+    """Where the ingress controller reaches Neuropod's gateway: `http://host:port` as seen from within the cluster.
+    Default none; the carriers `ingress` and `nginx` need it. Plain http, as controllers speak to pods. It is checked at
+    start; until it leads to a gateway of this installation only public ports are carried."""
 
     gateway_namespace: str | None = None
     """The namespace of what carries traffic to pods: the gateway's, or the ingress controller's. The NetworkPolicy of
@@ -132,6 +133,13 @@ class ClusterSettings(Group):
         if name in RESERVED_NAMES:
             raise ValueError(f"{name!r} is the name of another runtime")
         return name
+
+    @field_validator("gate_url")
+    @classmethod
+    def _is_a_gate(cls, url: str | None) -> str | None:
+        if url is not None and PodsAddress.of_url(url).scheme != "http":
+            raise ValueError("gate_url must be http://host:port: controllers reach the gateway as they reach pods")
+        return url
 
     @field_validator("pods_url")
     @classmethod
