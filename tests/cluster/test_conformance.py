@@ -12,7 +12,7 @@ from neuropod.runtimes.contract import Workload
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.settings import ClusterSettings
 from runtimes.conformance import Conformance, Kit
-from support.cluster_pods import PORT, SERVE, SLEEP, cluster_settings, opened, shell
+from support.cluster_pods import BUSYBOX, DEBIAN, PORT, SERVE, SLEEP, cluster_settings, opened, shell
 
 
 class ClusterKit(Kit):
@@ -27,7 +27,14 @@ class ClusterKit(Kit):
         self._settings = settings
         self._owner = UserId(f"usr_of_{installation}")
 
-    def _shell(self, script: str, pod: PodId | None = None, incarnation: int = 1, port: int | None = None) -> Workload:
+    def _shell(
+        self,
+        script: str,
+        pod: PodId | None = None,
+        incarnation: int = 1,
+        port: int | None = None,
+        image: str = BUSYBOX,
+    ) -> Workload:
         return shell(
             script,
             installation=self._installation,
@@ -35,10 +42,11 @@ class ClusterKit(Kit):
             pod=pod,
             incarnation=incarnation,
             port=port,
+            image=image,
         )
 
     def runs(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
-        return self._shell(SLEEP, pod, incarnation)
+        return self._shell(SLEEP, pod, incarnation, image=DEBIAN)
 
     def deaf(self) -> Workload:
         return self._shell(f'trap "" TERM; {SERVE}', port=PORT)

@@ -22,6 +22,7 @@ from neuropod.words import ReadyWhen
 from support.cluster_account import account_kubeconfig
 
 BUSYBOX = "neuropod.test/busybox:1"
+DEBIAN = "neuropod.test/jupyterlab:1"  # with bash, as most images; its prompt is for root, unless one says another
 PORT = 8888
 SECRET = "conformance-secret-5d41402abc4b2a76"
 
@@ -70,7 +71,7 @@ def shell(
         image=image,
         recipe=None,
         command=("sh", "-c", script.replace("WHO", str(workload_id))),
-        env={name: Secret(value) for name, value in (env or {"THE_SECRET": SECRET}).items()},
+        env={name: Secret(value) for name, value in (env or {"THE_SECRET": SECRET, "PROMPT_COMMAND": "PS1='$ '"}).items()},
         resources=Resources(cpu_cores=1, memory_bytes=64 << 20, container_disk_bytes=256 << 20),
         volume=None,
         ports=(PORT,),

@@ -33,7 +33,7 @@ WORKLOAD = Workload(
     owner_hash="abcdefgh",
     image="example.org/lab:1",
     recipe=None,
-    command=("sh", "-c", "echo $(hostname) $HOME"),
+    command=("sh", "-c", "echo $(hostname) $HOME $$"),
     env={"TOKEN": Secret("s3cret-value")},
     resources=Resources(cpu_cores=2, memory_bytes=4 * 10**9, container_disk_bytes=20 * 10**9),
     volume=None,
@@ -87,7 +87,7 @@ class TestPod:
         assert container(WORKLOAD)["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
 
     def test_its_command_is_not_read_by_kubernetes(self):
-        assert container(WORKLOAD)["command"] == ["sh", "-c", "echo $$(hostname) $HOME"]
+        assert container(WORKLOAD)["command"] == ["sh", "-c", "echo $$(hostname) $$HOME $$$$"]
 
     def test_an_image_runs_its_own_command_unless_another_is_given(self):
         assert "command" not in container(replace(WORKLOAD, command=None))

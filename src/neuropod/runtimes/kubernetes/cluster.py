@@ -132,7 +132,7 @@ async def open_cluster(
     stats = NodeStats(client, watch, clock, direct=settings.dials_directly)
     claims = Claims(client, watch, stats, installation, settings, clock)
     logs = ClusterLogs(client, standing, watch, data_dir / "logs" / installation, limits, clock, tasks)
-    execs = Execs(client, watch, standing, tasks)
+    execs = Execs(client, standing, tasks)
     ports = Ports(client, watch, standing, direct=settings.dials_directly)
     rest = 0.0 if settings.dials_directly else _PROBE_REST_SECONDS
     probes = Probes(client, ports.connect, clock, tasks, rest_seconds=rest)

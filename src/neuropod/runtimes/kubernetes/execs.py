@@ -32,10 +32,8 @@ from neuropod.runtimes.contract import (
     WorkloadId,
 )
 from neuropod.runtimes.kubernetes import names
-from neuropod.runtimes.kubernetes.seen import is_ended, state_of
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import Standing
-from neuropod.runtimes.kubernetes.watching import ClusterWatch
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +47,7 @@ _LAST_SECONDS = 10.0  # after that its connection is cut
 _KILL_SECONDS = 4.0
 _KILL_ALL = ("/bin/sh", "-c", "kill -KILL -1")  # of the container; the Pod's first process, which is not its, stays
 
-_HERE, _BEGINS = b"\x01neuropod ", b"\x02neuropod\n"
+_HERE, _BEGINS = b"\x01neuropod ", b"\x02neuropod"
 
 # Its number goes out, a word comes in, and then it is the command. What came before is taken out of its output.
 _BEFORE = (
@@ -72,17 +70,16 @@ class _NoShellError(Exception):
 class Execs:
     """The commands that run in one cluster's Pods by this server."""
 
-    def __init__(self, client: KubeClient, watch: ClusterWatch, standing: Standing, tasks: TaskSet) -> None:
+    def __init__(self, client: KubeClient, standing: Standing, tasks: TaskSet) -> None:
         self._client = client
-        self._watch = watch
         self._standing = standing
         self._tasks = tasks
         self._running: dict[WorkloadId, int] = {}
 
     async def start(self, workload_id: WorkloadId, request: ExecRequest) -> "ClusterExecution":
         """See the contract."""
-        pod = self._watch.standing(workload_id) or await self._standing.find_exact(workload_id)
-        if pod is None or is_ended(pod) or state_of(pod).running is None:
+        pod = await self._standing.running(workload_id)
+        if pod is None:
             raise NotReadyError("it does not run")
         if self._running.get(workload_id, 0) >= request.at_most:
             raise TooManyExecutionsError("too many commands run in it")
@@ -161,14 +158,12 @@ class Execs:
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 if request.terminal is not None:
                     main.resize(request.terminal.rows, request.terminal.columns)
-                stream = Channel.STDOUT if tty else Channel.STDERR
-                heard = await _hear(main, stream, _HERE)
-                number = (await _hear(main, stream, b"\n", heard)).split(b"\n", 1)[0].strip()
+                ear = _Ear(main, Channel.STDOUT if tty else Channel.STDERR)
+                number = await ear.line_with(_HERE)
                 await beside.write(number + b"\n")
                 await main.write(b"\n")
-                rest = await _hear(main, stream, _BEGINS.rstrip(b"\n"))
-                rest = rest if b"\n" in rest else await _hear_more(main, stream, rest)
-            return _Begun(main, beside, [(stream, early)] if (early := rest.partition(b"\n")[2]) else [])
+                await ear.line_with(_BEGINS)
+            return _Begun(main, beside, ear.rest())
         except BaseException as error:
             await main.aclose()
             await beside.aclose()
@@ -185,24 +180,31 @@ async def _close_all(opening: "Sequence[asyncio.Future[ChannelSocket]]") -> None
             await done.aclose()
 
 
-async def _hear(socket: ChannelSocket, stream: Channel, words: bytes, heard: bytes = b"") -> bytes:
-    """Return what comes after the words. Raises _NoShellError when it ends before."""
-    while words not in heard:
-        heard += await _next(socket, stream)
-    return heard if words == b"\n" else heard.partition(words)[2]
+class _Ear:
+    """Listens for lines of ours in a command's output, and keeps what is not."""
 
+    def __init__(self, socket: ChannelSocket, stream: Channel) -> None:
+        self._socket = socket
+        self._stream = stream
+        self._heard = b""
+        self._others: list[tuple[Channel, bytes]] = []
 
-async def _hear_more(socket: ChannelSocket, stream: Channel, heard: bytes) -> bytes:
-    while b"\n" not in heard:
-        heard += await _next(socket, stream)
-    return heard
+    async def line_with(self, words: bytes) -> bytes:
+        """Return the rest of the line that has the words, and drop what came before. _NoShellError: there is none."""
+        while b"\n" not in self._heard.partition(words)[2]:
+            chunk = await self._socket.read()
+            if chunk is None:
+                raise _NoShellError
+            if chunk[0] is self._stream:
+                self._heard += chunk[1]
+            else:
+                self._others.append(chunk)
+        line, _, self._heard = self._heard.partition(words)[2].partition(b"\n")
+        return line.strip()
 
-
-async def _next(socket: ChannelSocket, stream: Channel) -> bytes:
-    while (chunk := await socket.read()) is not None:
-        if chunk[0] is stream:
-            return chunk[1]
-    raise _NoShellError
+    def rest(self) -> list[tuple[Channel, bytes]]:
+        """Return what came already after the last such line."""
+        return [*self._others, *([(self._stream, self._heard)] if self._heard else [])]
 
 
 @dataclass(frozen=True, slots=True)

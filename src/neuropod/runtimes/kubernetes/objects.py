@@ -95,15 +95,15 @@ def _container(workload: Workload, ways: Ways) -> Object:
     container: Object = {
         "name": names.CONTAINER,
         "image": workload.image,
-        # `$(NAME)` is a word of Kubernetes' own there; the owner's `$(…)` is meant for a shell.
-        "command": None if workload.command is None else [word.replace("$(", "$$(") for word in workload.command],
+        # `$(NAME)` is a word of Kubernetes' own there, and `$$` is `$`; the owner's are meant for a shell.
+        "command": None if workload.command is None else [word.replace("$", "$$") for word in workload.command],
         # Over what comes from the Secret. A runtime of NVIDIA's gives all GPUs to a container that says nothing.
         "env": None if gpus else [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
         "envFrom": [{"secretRef": {"name": names.secret_of(workload)}}],
         "ports": [{"containerPort": port, "protocol": "TCP"} for port in workload.ports] or None,
         "resources": _resources(workload, ways),
         # Others would get what is in the node's store already without asking the registry whether they may.
-        "imagePullPolicy": "Always" if workload.pull_credential is not None else None,
+        "imagePullPolicy": "Always" if workload.always_pull or workload.pull_credential is not None else None,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -13,7 +13,7 @@ from neuropod.kube.errors import KubeError, KubeUnavailableError
 from neuropod.kube.forwarding import PortForward
 from neuropod.kube.informer import Key
 from neuropod.runtimes.contract import Connection, NotReadyError, RuntimeUnavailableError, WorkloadId
-from neuropod.runtimes.kubernetes.seen import is_ended, state_of
+from neuropod.runtimes.kubernetes.seen import is_ended
 from neuropod.runtimes.kubernetes.standing import Standing
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
 
@@ -38,8 +38,8 @@ class Ports:
         An address is believed only while the watch stands, or fresh from the API server: it may be another's soon
         after its Pod has ended (SECURITY 3). It is asked again after the connection was made.
         """
-        pod = self._watch.standing(workload_id) or await self._standing.find_exact(workload_id)
-        if pod is None or is_ended(pod) or state_of(pod).running is None or not pod.status.pod_ip:
+        pod = await self._standing.running(workload_id)
+        if pod is None or not pod.status.pod_ip:
             raise NotReadyError("it does not run")
         if self._direct:
             connection = await dial(pod.status.pod_ip, port)

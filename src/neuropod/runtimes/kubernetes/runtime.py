@@ -34,7 +34,6 @@ from neuropod.runtimes.contract import (
 )
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.cluster import Cluster, open_cluster
-from neuropod.runtimes.kubernetes.seen import is_ended, state_of
 from neuropod.settings import ClusterSettings, LimitSettings
 from neuropod.words import Reason
 
@@ -142,8 +141,7 @@ class KubernetesRuntime:
         cluster = self._open_one
         running = {}
         for workload_id in workload_ids:
-            pod = cluster.watch.standing(workload_id)
-            if pod is not None and not is_ended(pod) and state_of(pod).running is not None:
+            if (pod := await cluster.standing.running(workload_id)) is not None:
                 running[workload_id] = pod
         told = await cluster.stats.pods(pod.spec.node_name for pod in running.values())
         return {one: told[pod.metadata.uid] for one, pod in running.items() if pod.metadata.uid in told}

@@ -68,6 +68,16 @@ class Standing:
         found = await self.find(workload_id)
         return found if found is not None and is_incarnation(found, workload_id) else None
 
+    async def running(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return that very incarnation's Pod while its process runs: by the watch, or live where that lags behind.
+
+        Raises RuntimeUnavailableError.
+        """
+        known = self._watch.standing(workload_id)
+        if known is None or not is_running(known):
+            known = await self.find_exact(workload_id)
+        return known if known is not None and is_running(known) else None
+
     def _is_of(self, pod: PodShape, wanted: PodId) -> bool:
         labels = pod.metadata.labels
         return labels.get(names.INSTALLATION) == self._installation and labels.get(names.POD) == wanted
@@ -164,6 +174,11 @@ class Standing:
     async def _events(self, namespace: str, fields: str) -> Sequence[EventShape]:
         listed, _ = await self._client.list_at(EventShape, EVENTS, namespace, fields=fields)
         return listed
+
+
+def is_running(pod: PodShape) -> bool:
+    """Tell whether its process runs."""
+    return state_of(pod).running is not None and not is_ended(pod)
 
 
 def is_incarnation(pod: PodShape, workload_id: WorkloadId) -> bool:

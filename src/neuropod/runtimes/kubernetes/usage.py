@@ -56,10 +56,14 @@ class _PodReference(Shape, frozen=True):
     uid: str = ""
 
 
-class _Pod(Shape, frozen=True):
-    pod_ref: _PodReference = _PodReference()
+class _Container(Shape, frozen=True):
     cpu: _Cpu = _Cpu()
     memory: _Memory = _Memory()
+
+
+class _Pod(Shape, frozen=True):
+    pod_ref: _PodReference = _PodReference()
+    containers: tuple[_Container, ...] = ()  # measured from their start on, the Pod as a whole some seconds later
     ephemeral_storage: _Storage = msgspec.field(default=_Storage(), name="ephemeral-storage")
     volume: tuple[_Volume, ...] = ()
 
@@ -158,16 +162,17 @@ def read_summary(text: str) -> NodeUse:
     pods: dict[str, Usage] = {}
     claims: dict[Key, int] = {}
     for pod in summary.pods:
-        nanos, memory = pod.cpu.usage_core_nano_seconds, pod.memory.working_set_bytes
+        nanos = [one.cpu.usage_core_nano_seconds for one in pod.containers]
+        memory = [one.memory.working_set_bytes for one in pod.containers]
         own_volume = None
         for volume in pod.volume:
             if volume.pvc_ref is not None and volume.used_bytes is not None:
                 claims[volume.pvc_ref.namespace, volume.pvc_ref.name] = own_volume = volume.used_bytes
-        if nanos is None or memory is None:
+        if not pod.containers or None in nanos or None in memory:
             continue
         pods[pod.pod_ref.uid] = Usage(
-            cpu_seconds=nanos / 10**9,
-            memory_bytes=memory,
+            cpu_seconds=sum(filter(None, nanos)) / 10**9,
+            memory_bytes=sum(filter(None, memory)),
             container_disk_bytes=pod.ephemeral_storage.used_bytes or 0,
             volume_bytes=own_volume,
         )

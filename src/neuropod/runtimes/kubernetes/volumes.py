@@ -31,6 +31,7 @@ from neuropod.settings import ClusterSettings
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _CLASSES_SECONDS = 60.0
+_GROWTH_LOOKS, _GROWTH_PAUSE_SECONDS = 12, 0.25
 _FULL = 0.999  # of its size: next to nothing can be written then
 _LEAST_FREE = 1 << 20
 
@@ -168,6 +169,17 @@ class Claims:
                 )
             except (ForbiddenError, InvalidError) as error:
                 raise NoRoomError(f"The cluster refuses that size: {reasons.clause(error.message)}.") from error
+            return await self._has_grown(claim, size_bytes)
+
+    async def _has_grown(self, claim: ClaimShape, size_bytes: int) -> bool:
+        """Wait a moment for it: what grows while it is mounted mostly does so within a second or two."""
+        for _ in range(_GROWTH_LOOKS):
+            there: ClaimShape | None = await self._client.get_as(
+                ClaimShape, PERSISTENT_VOLUME_CLAIMS, claim.metadata.name, claim.metadata.namespace
+            )
+            if there is None or count_of(there.status.capacity.get("storage", "0")) >= size_bytes:
+                return True
+            await self._clock.sleep(_GROWTH_PAUSE_SECONDS)
         return False
 
     async def remove(self, volume_id: VolumeId) -> None:
