@@ -121,6 +121,13 @@ async def test_what_the_server_refuses_is_said_before_anything_runs(api, client)
     api.faults[:] = [lambda request: status(503, "ServiceUnavailable", "later")]
     with pytest.raises(KubeUnavailableError, match="later"):
         await start(client)
+    away = "error dialing backend: dial tcp 172.31.77.11:10250: connect: connection refused"
+    api.faults[:] = [lambda request: status(500, "InternalError", away)]
+    with pytest.raises(KubeUnavailableError, match="connection refused"):
+        await start(client)
+    api.faults[:] = [lambda request: status(500, "InternalError", "unable to upgrade connection: container not found")]
+    with pytest.raises(KubeError, match="container not found"):
+        await start(client)
 
 
 async def test_a_reader_that_is_slow_holds_the_command_back_and_loses_nothing(api, client):

@@ -43,6 +43,7 @@ SocketT = TypeVar("SocketT", bound=WebSocket)
 _PAGE = 500
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _WAITS = (0.1, 0.3, 1.0, 2.0)  # between tries, each varied by half; what the server asks for comes first
+_NO_NODE = b"error dialing backend"
 _UNFIT = re.compile(r"[^!-~]")  # what a quoted path does not hold: spaces, ends of lines, other alphabets
 
 _ENCODER = msgspec.json.Encoder()
@@ -316,7 +317,8 @@ class KubeClient:
         except (LostError, AccessError) as error:
             raise KubeUnavailableError(str(error)) from error
         status, content = refused or (0, b"")
-        if status in _BUSY and status != 500:  # here a 500 is the node's own word about this pod
+        # A 500 is the node's own word about this pod, or the API server's that it does not reach the node.
+        if status in _BUSY and (status != 500 or _NO_NODE in content):
             raise KubeUnavailableError(self._busy(status, content))
         raise refusal_of(status, content)
 
