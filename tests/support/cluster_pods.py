@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from neuropod.kit.identifiers import new_id, user_hash
 from neuropod.kit.secrets import Secret
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import KubeError
-from neuropod.kube.kinds import NAMESPACES, PODS
+from neuropod.kube.kinds import NAMESPACES, PODS, ROLE_BINDINGS
 from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Readiness, Resources, Workload, WorkloadId
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
@@ -71,7 +71,9 @@ def shell(
         image=image,
         recipe=None,
         command=("sh", "-c", script.replace("WHO", str(workload_id))),
-        env={name: Secret(value) for name, value in (env or {"THE_SECRET": SECRET, "PROMPT_COMMAND": "PS1='$ '"}).items()},
+        env={
+            name: Secret(value) for name, value in (env or {"THE_SECRET": SECRET, "PROMPT_COMMAND": "PS1='$ '"}).items()
+        },
         resources=Resources(cpu_cores=1, memory_bytes=64 << 20, container_disk_bytes=256 << 20),
         volume=None,
         ports=(PORT,),
@@ -100,13 +102,14 @@ async def clear(installation: InstallationId) -> None:
         ours = f"neuropod.io/installation={installation}"
         for pod in await client.list(PODS, labels=ours):
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-            try:
+            with suppress(KubeError):  # gone meanwhile
                 await client.merge_patch(PODS, name, namespace, {"metadata": {"finalizers": []}})
                 await client.delete(PODS, name, namespace, grace_seconds=0)
-            except KubeError:
-                continue  # gone meanwhile
-        for namespace in await client.list(NAMESPACES, labels=ours):
-            await client.delete(NAMESPACES, namespace["metadata"]["name"])
+        for found in await client.list(NAMESPACES, labels=ours):
+            namespace = found["metadata"]["name"]
+            with suppress(KubeError):
+                await client.merge_patch(ROLE_BINDINGS, "neuropod", namespace, {"metadata": {"finalizers": []}})
+            await client.delete(NAMESPACES, namespace)
 
 
 async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:

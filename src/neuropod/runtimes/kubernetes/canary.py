@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 _WAIT_SECONDS = 180.0  # for both Pods, their image's pull included
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 600.0  # after a canary that told nothing
-_OF_CANARY = "neuropod.io/canary"
 
 _REACHES = 'echo | nc -w 2 "$1" "$2" >/dev/null 2>&1'  # what every `nc` can
 _FREE = f"i=0; while [ $i -lt 20 ]; do {_REACHES} && exit 0; i=$((i+1)); sleep 1; done; exit 1"
@@ -72,8 +71,8 @@ class Canary:
         fenced, free = self._tenant("fenced"), self._tenant("free")
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                await self._prepare(fenced, fences.fences(fenced, fence))
-                await self._prepare(free, [one for one in fences.fences(free, fence) if one["kind"] != "NetworkPolicy"])
+                await self._prepare(fenced, _made_of(fenced, fence))
+                await self._prepare(free, [one for one in _made_of(free, fence) if one["kind"] != "NetworkPolicy"])
                 codes = [await self._run(free, _FREE), await self._run(fenced, _FENCED)]
         except (KubeError, KubeUnavailableError, RuntimeUnavailableError, WorkloadRejectedError) as error:
             return Verdict(None, f"Whether NetworkPolicies are enforced is not known: {error}.")
@@ -94,7 +93,7 @@ class Canary:
         if found is not None and not fences.belongs(found, tenant):
             raise WorkloadRejectedError(f"namespace {tenant.namespace} belongs to somebody else")
         namespace = fences.namespace(tenant)
-        namespace["metadata"]["labels"][_OF_CANARY] = "true"
+        namespace["metadata"]["labels"][names.CANARY] = "true"
         made = await self._client.apply(namespace)
         if made["metadata"].get("deletionTimestamp"):
             raise RuntimeUnavailableError(f"namespace {tenant.namespace} is still being deleted")
@@ -123,6 +122,14 @@ class Canary:
                 log.info("a canary's namespace is left", namespace=tenant.namespace, error=str(error))
 
 
+def _made_of(tenant: Tenant, fence: Fence) -> list[Object]:
+    """Return what stands in a canary's namespace, which ends at once when it is deleted."""
+    made = fences.fences(tenant, fence)
+    for obj in made:
+        obj["metadata"].pop("finalizers", None)
+    return made
+
+
 def verdict_of(free: int | None, fenced: int | None) -> Verdict:
     """Return what the two exit codes mean."""
     if free is None or fenced is None:
@@ -147,7 +154,7 @@ def canary_pod(tenant: Tenant, image: str, script: str, api: tuple[str, int]) ->
         "metadata": {
             "name": "canary",
             "namespace": tenant.namespace,
-            "labels": {_OF_CANARY: "true", names.USER: tenant.owner_hash},
+            "labels": {names.CANARY: "true", names.USER: tenant.owner_hash},
         },
         "spec": {
             "restartPolicy": "Never",

@@ -14,7 +14,7 @@ from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import KubeError, KubeUnavailableError
 from neuropod.kube.kinds import ENDPOINT_SLICES, NAMESPACES
 from neuropod.kube.objects import Object
-from neuropod.runtimes.contract import Guarantee, Report, RuntimeUnavailableError, WorkloadRejectedError
+from neuropod.runtimes.contract import Guarantee, Report, RuntimeUnavailableError
 from neuropod.runtimes.kubernetes.canary import Canary
 from neuropod.runtimes.kubernetes.capacity import ClusterCapacity
 from neuropod.runtimes.kubernetes.ending import Ending
@@ -37,7 +37,7 @@ from neuropod.settings import ClusterSettings, LimitSettings
 log = structlog.get_logger(__name__)
 
 _SYNC_SECONDS = 10.0
-_PUT_BACK_SECONDS = 300.0
+_LOOK_AFTER_SECONDS, _LOOK_AFTER_EACH_SECONDS = 30.0, 0.6
 _PROBE_REST_SECONDS = 0.2  # between two looks through the API server
 _BYTES_PER_GB = 10**9
 _API_PORT = 443
@@ -140,7 +140,7 @@ async def open_cluster(
         watch.subscribe(hook)
     canary = Canary(client, installation, clock, settings.canary_image, (facts.api_addresses[0], facts.api_port))
     tasks.start(canary.run(fence()), name="canary")
-    tasks.start(_put_back(tenancy, clock), name="fences")
+    tasks.start(_look_after(tenancy, watch, installation, clock), name="fences")
     return Cluster(
         id=RuntimeId(f"kubernetes:{facts.uid}"),
         facts=facts,
@@ -153,7 +153,7 @@ async def open_cluster(
         stats=stats,
         claims=claims,
         logs=logs,
-        making=Making(client, watch, tenancy, claims, installation, ways),
+        making=Making(client, watch, tenancy, claims, installation, ways, clock),
         ending=Ending(client, standing, logs, execs, clock),
         ports=ports,
         execs=execs,
@@ -237,10 +237,14 @@ def _ways(settings: ClusterSettings, nodes: list[NodeShape]) -> Ways:
     )
 
 
-async def _put_back(tenancy: Tenancy, clock: Clock) -> None:
+async def _look_after(tenancy: Tenancy, watch: ClusterWatch, installation: InstallationId, clock: Clock) -> None:
+    def stands(namespace: str) -> bool:
+        return not watch.fresh or any(pod.metadata.namespace == namespace for pod in watch.pods())
+
+    count = 0
     while True:
-        await clock.sleep(_PUT_BACK_SECONDS)
+        await clock.sleep(max(_LOOK_AFTER_SECONDS, count * _LOOK_AFTER_EACH_SECONDS))
         try:
-            await tenancy.put_back_all()
-        except (KubeError, KubeUnavailableError, RuntimeUnavailableError, WorkloadRejectedError) as error:
+            count = await tenancy.look(installation, stands)
+        except (KubeError, KubeUnavailableError) as error:
             log.warning("what fences users' pods off could not be looked at", error=str(error))

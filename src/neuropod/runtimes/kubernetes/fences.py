@@ -96,11 +96,14 @@ def fences(tenant: Tenant, fence: Fence) -> list[Object]:
 
 
 def role_binding(tenant: Tenant, server: Object, role: str) -> Object:
-    """Return what gives us Secrets, exec, portforward and logs here, and here alone (SECURITY 13)."""
+    """Return what gives us Secrets, exec, portforward and logs here, and here alone (SECURITY 13).
+
+    Should somebody delete the namespace, our finalizer lets us keep these rights until its Pods' ends were read.
+    """
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": _metadata(tenant, NAME),
+        "metadata": _metadata(tenant, NAME) | {"finalizers": [names.FINALIZER]},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
         "subjects": [server],
     }

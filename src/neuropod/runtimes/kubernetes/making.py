@@ -6,6 +6,7 @@ It may be repeated, and be cut off anywhere: the Pod is made last, by a write th
 import structlog
 
 from neuropod.ids import InstallationId
+from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import (
     ConflictError,
@@ -17,7 +18,7 @@ from neuropod.kube.errors import (
 )
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS, SECRETS
-from neuropod.kube.objects import owner_reference
+from neuropod.kube.objects import Object, owner_reference
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
@@ -32,6 +33,8 @@ from neuropod.words import Reason
 
 log = structlog.get_logger(__name__)
 
+_COUNT_LOOKS, _COUNT_PAUSE_SECONDS = 30, 0.2
+
 
 class Making:
     """Makes workloads on one cluster."""
@@ -44,6 +47,7 @@ class Making:
         claims: Claims,
         installation: InstallationId,
         ways: Ways,
+        clock: Clock,
     ) -> None:
         self._client = client
         self._watch = watch
@@ -51,6 +55,7 @@ class Making:
         self._claims = claims
         self._installation = installation
         self._ways = ways
+        self._clock = clock
 
     async def ensure(self, workload: Workload) -> None:
         """See the contract."""
@@ -97,7 +102,7 @@ class Making:
         for secret in secrets:
             await self._client.apply(secret)
         try:
-            made = await self._client.create(objects.pod(workload, self._ways, claim=claim))
+            made = await self._create(objects.pod(workload, self._ways, claim=claim))
         except ConflictError:
             place = tenant.namespace, names.pod_of(workload)
             if not await self._is_live(workload, place):
@@ -106,10 +111,21 @@ class Making:
         except (ForbiddenError, InvalidError) as error:
             pulls = workload.pull_credential is not None
             await drop_secrets(self._client, tenant.namespace, names.pod_of(workload), registry=pulls)
-            raise self._refusal(error) from error
+            raise self._refusal(error, tenant.namespace) from error
         for secret in secrets:  # they go with it, also when somebody else deletes it
             secret["metadata"]["ownerReferences"] = [owner_reference(made)]
             await self._client.apply(secret)
+
+    async def _create(self, pod: Object) -> Object:
+        """Create the Pod; a quota that was made just now lets nothing in before it was counted."""
+        for _ in range(_COUNT_LOOKS):
+            try:
+                return await self._client.create(pod)
+            except ForbiddenError as error:
+                if "status unknown for quota" not in error.message:
+                    raise
+            await self._clock.sleep(_COUNT_PAUSE_SECONDS)
+        raise RuntimeUnavailableError("the quota of the user's namespace was not counted yet")
 
     async def _is_live(self, workload: Workload, place: Key) -> bool:
         found = await self._client.get_as(PodShape, PODS, place[1], place[0])
@@ -119,8 +135,9 @@ class Making:
             raise WorkloadRejectedError(f"Another Pod {place[1]} stands there.", reason=Reason.PLACE_OCCUPIED)
         return True
 
-    def _refusal(self, error: KubeError) -> Exception:
+    def _refusal(self, error: KubeError, namespace: str) -> Exception:
         if "being terminated" in error.message:
+            self._tenancy.forget(namespace)
             return RuntimeUnavailableError("the user's namespace is being deleted")
         told = reasons.refused(error.message)
         if told is not None:

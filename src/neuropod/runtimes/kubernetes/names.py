@@ -14,6 +14,7 @@ INSTALLATION = "neuropod.io/installation"
 POD = "neuropod.io/pod"
 INCARNATION = "neuropod.io/incarnation"
 VOLUME = "neuropod.io/volume"  # on a claim: which it is; on a Pod: which it has
+CANARY = "neuropod.io/canary"
 APP = "app"  # the pod's name
 USER = "user"  # the owner's hash
 

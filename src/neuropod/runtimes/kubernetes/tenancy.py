@@ -9,13 +9,14 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from neuropod.ids import InstallationId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
-from neuropod.kube.errors import ConflictError, ForbiddenError
-from neuropod.kube.kinds import NAMESPACES
+from neuropod.kube.errors import ConflictError, ForbiddenError, NotFoundError
+from neuropod.kube.kinds import NAMESPACES, ROLE_BINDINGS
 from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadRejectedError
-from neuropod.runtimes.kubernetes import fences
+from neuropod.runtimes.kubernetes import fences, names
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.words import Reason
 
@@ -74,19 +75,39 @@ class Tenancy:
 
     # ---- once in a while
 
-    async def put_back_all(self) -> None:
-        """Let all known namespaces be as they should; one that is gone is forgotten. Raises what the client raises."""
-        for tenant in list(self._fenced.values()):
-            found = await self._client.get(NAMESPACES, tenant.namespace)
-            if found is None or found["metadata"].get("deletionTimestamp"):
-                self.forget(tenant.namespace)
-            elif fences.belongs(found, tenant):
-                await self._put_back(tenant)
+    async def look(self, installation: InstallationId, stands: Callable[[str], bool]) -> int:
+        """Put back what somebody changed in users' namespaces; return how many there are.
 
-    @property
-    def known(self) -> list[Tenant]:
-        """Whose namespaces were prepared."""
-        return list(self._fenced.values())
+        Those that somebody deletes end once none of our Pods `stands` there: then our rights end too. Raises what the
+        client raises.
+        """
+        found = await self._client.list(NAMESPACES, labels=names.selector_of_installation(installation))
+        tenants = [(one["metadata"], tenant_of(installation, one)) for one in found]
+        for metadata, tenant in tenants:
+            if metadata.get("deletionTimestamp"):
+                self.forget(metadata["name"])
+                if not stands(metadata["name"]):
+                    await self._drop_binding(metadata["name"])
+            elif tenant is not None:
+                await self._put_back(tenant)
+        return len(tenants)
+
+    async def _drop_binding(self, namespace: str) -> None:
+        try:
+            await self._client.merge_patch(ROLE_BINDINGS, fences.NAME, namespace, {"metadata": {"finalizers": []}})
+        except NotFoundError:
+            return
+        log.info("a user's namespace was deleted, not by Neuropod", namespace=namespace)
+
+
+def tenant_of(installation: InstallationId, found: Object) -> Tenant | None:
+    """Return whose namespace it is; None for the canary's, and for one whose marks somebody changed."""
+    metadata = found["metadata"]
+    owner, owner_hash = metadata.get("annotations", {}).get(names.USER_ID), metadata["labels"].get(names.USER)
+    if not owner or not owner_hash or names.CANARY in metadata["labels"]:
+        return None
+    tenant = Tenant(installation, UserId(owner), owner_hash)
+    return tenant if tenant.namespace == metadata["name"] else None
 
 
 async def put_up(client: KubeClient, clock: Clock, wanted: Iterable[Object]) -> None:
