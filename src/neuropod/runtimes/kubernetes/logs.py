@@ -36,6 +36,7 @@ from neuropod.settings import LimitSettings
 log = structlog.get_logger(__name__)
 
 _COMPLETE = "complete"
+_LOST = b"[neuropod: the log is lost: the pod was deleted from the cluster while no server followed it]\n"
 _LOOK_AGAIN_SECONDS = 2.0  # besides the watch's changes
 _END_SECONDS = 5.0  # a recording that goes on may take so long after the end of the process
 _GIVE_UP = timedelta(seconds=120)  # after the end: a node that does not give the log by then never will
@@ -96,12 +97,12 @@ class ClusterLogs:
             with self._change() as changed:
                 pod = await self._standing.find_exact(workload_id)
                 if pod is None:
-                    return
+                    break  # by now it may be kept
                 over = is_ended(pod)
                 if started(pod) is not None and (stream := await self._open(pod, follow=follow and not over)):
                     async with aclosing(_numbered(stream, position)) as lines:
                         async for line in lines:
-                            position = line.position + len(line.text.encode()) + 1
+                            position = line.position + 1
                             yield line
                     if not follow:
                         return
@@ -111,9 +112,10 @@ class ClusterLogs:
                 if over or not follow:
                     return
                 await _wait(changed)
-        for line in await asyncio.to_thread(self._kept_lines, workload_id):
-            if line.position >= position:
-                yield line
+        if await asyncio.to_thread(self._is_kept, workload_id):
+            for line in await asyncio.to_thread(self._kept_lines, workload_id):
+                if line.position >= position:
+                    yield line
 
     @contextmanager
     def _change(self) -> Iterator[asyncio.Event]:
@@ -184,13 +186,14 @@ class ClusterLogs:
             return
         try:
             stream = None if started(pod) is None else await self._open(pod, follow=False)
-            await self._write(workload_id, stream)
+            lost = started(pod) is not None and stream is None
+            await self._write(workload_id, stream, instead=_LOST if lost else b"")
         except (RuntimeUnavailableError, KubeUnavailableError) as error:
             ended_at = finished(pod)
             if ended_at is None or self._clock.now() - ended_at < _GIVE_UP:
                 raise RuntimeUnavailableError(f"its log cannot be read yet: {error}") from error
             log.warning("a log is lost: its node does not give it", pod=pod.metadata.name, error=str(error))
-            await asyncio.to_thread(self._complete, workload_id)
+            await self._write(workload_id, None, instead=_LOST)
 
     def _begin(self, pod: PodShape, reading: asyncio.Event | None = None) -> asyncio.Task[None]:
         uid = pod.metadata.uid
@@ -214,12 +217,13 @@ class ClusterLogs:
         if task is not None:
             await asyncio.wait({task}, timeout=_END_SECONDS)
 
-    async def _write(self, workload_id: WorkloadId, stream: LineStream | None) -> None:
-        """Write a whole log anew; it counts once it is complete."""
+    async def _write(self, workload_id: WorkloadId, stream: LineStream | None, *, instead: bytes = b"") -> None:
+        """Write a whole log anew, or a line that says why there is none; it counts once it is complete."""
         folder = self._folder(workload_id)
         try:
             writer = await asyncio.to_thread(_new_writer, folder)
             try:
+                writer.write(instead)
                 while stream is not None and (lines := await stream.read()) is not None:
                     await asyncio.to_thread(writer.write, b"".join(line + b"\n" for line in lines))
             finally:

@@ -1,0 +1,78 @@
+"""Users' namespaces, when somebody changes or deletes them by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from neuropod.ids import InstallationId, UserId
+from neuropod.kit.clock import SystemClock
+from neuropod.kit.identifiers import new_id
+from neuropod.kube.client import KubeClient
+from neuropod.kube.kinds import NAMESPACES, NETWORK_POLICIES
+from neuropod.kube.kubeconfig import from_kubeconfig
+from neuropod.runtimes.contract import Phase
+from neuropod.runtimes.kubernetes import names
+from neuropod.words import Reason
+from support.cluster_pods import SLEEP, kubeconfig, opened, shell
+from support.cluster_waits import until, until_gone
+
+
+@pytest.fixture
+def installation() -> InstallationId:
+    return InstallationId(new_id("ins"))
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[KubeClient]:
+    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
+        yield client
+
+
+async def test_one_that_is_deleted_ends_with_its_pods_whose_ends_are_told_and_is_made_anew(
+    tmp_path: Path, installation: InstallationId, admin: KubeClient
+):
+    async with opened(tmp_path, installation) as runtime:
+        owner = UserId(new_id("usr"))
+        workload = shell(SLEEP, installation=installation, owner=owner)
+        namespace = names.namespace_of(workload.owner_hash)
+        await runtime.ensure(workload)
+        await until(runtime, workload, Phase.READY)
+
+        await admin.delete(NAMESPACES, namespace)
+        seen = await until(runtime, workload, Phase.EXITED)
+        await runtime.remove(workload.id)
+        await until_gone(runtime, workload)
+        async with asyncio.timeout(100):
+            while await admin.get(NAMESPACES, namespace) is not None:
+                await asyncio.sleep(0.5)
+        again = shell(SLEEP, installation=installation, owner=owner, pod=workload.id.pod, incarnation=2)
+        await runtime.ensure(again)
+        anew = await until(runtime, again, Phase.READY)
+
+    assert (seen.reason, seen.exit_code) == (Reason.DELETED_OUTSIDE, 143)
+    assert anew.id.incarnation == 2
+
+
+async def test_what_somebody_takes_away_or_changes_is_put_back(
+    tmp_path: Path, installation: InstallationId, admin: KubeClient
+):
+    async with opened(tmp_path, installation) as runtime:
+        workload = shell(SLEEP, installation=installation, owner=UserId(new_id("usr")))
+        namespace = names.namespace_of(workload.owner_hash)
+        await runtime.ensure(workload)
+        made = await admin.get(NETWORK_POLICIES, "neuropod", namespace)
+        relabel = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}
+
+        await admin.delete(NETWORK_POLICIES, "neuropod", namespace)
+        await admin.merge_patch(NAMESPACES, namespace, None, relabel)
+        async with asyncio.timeout(100):
+            while (policy := await admin.get(NETWORK_POLICIES, "neuropod", namespace)) is None:
+                await asyncio.sleep(0.5)
+        found = await admin.get(NAMESPACES, namespace)
+
+    assert made is not None
+    assert policy["spec"] == made["spec"]
+    assert found is not None
+    assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
