@@ -112,10 +112,9 @@ class ClusterLogs:
                 if over or not follow:
                     return
                 await _wait(changed)
-        if await asyncio.to_thread(self._is_kept, workload_id):
-            for line in await asyncio.to_thread(self._kept_lines, workload_id):
-                if line.position >= position:
-                    yield line
+        for line in await asyncio.to_thread(self._kept_lines, workload_id):
+            if line.position >= position:
+                yield line
 
     @contextmanager
     def _change(self) -> Iterator[asyncio.Event]:
@@ -148,6 +147,8 @@ class ClusterLogs:
         return (self._folder(workload_id) / _COMPLETE).exists()
 
     def _kept_lines(self, workload_id: WorkloadId) -> list[LogLine]:
+        if not self._is_kept(workload_id):
+            return []
         reader = LogReader(self._folder(workload_id))
         try:
             return [LogLine(line.position, line.text) for line in reader.lines(ended=True)]
