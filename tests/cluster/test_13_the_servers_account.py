@@ -19,6 +19,7 @@ from neuropod.runtimes.kubernetes import fences
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.kubernetes.tenancy import Tenancy, server_subject
 from support.cluster_account import ACCOUNT, NAMESPACE, account_kubeconfig, admin_kubeconfig
+from support.cluster_pods import clear
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one namespace serves them all
 
@@ -196,8 +197,8 @@ async def stage() -> AsyncIterator[Stage]:
         try:
             yield Stage(account, tenant.namespace, foreign, node)
         finally:
-            for name in (tenant.namespace, foreign):
-                await admin.delete(NAMESPACES, name)
+            await admin.delete(NAMESPACES, foreign)
+            await clear(tenant.installation)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,7 +4,6 @@ Which images clients may name at all is decided before a cluster is asked: tests
 """
 
 import asyncio
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +12,13 @@ import pytest
 from neuropod.ids import InstallationId, UserId
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import Secret
-from neuropod.runtimes.contract import LogQuery, Phase, RegistryCredential, Seen, Workload
+from neuropod.runtimes.contract import Phase, RegistryCredential, Workload
 from neuropod.runtimes.kubernetes.objects import CAPABILITIES
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
 from support.cluster_orders import needs_throwaway, order
 from support.cluster_pods import SLEEP, on, opened, shell
+from support.cluster_waits import text_of, until, until_reason
 
 BITS = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "FSETID": 4, "KILL": 5, "SETGID": 6, "SETUID": 7,
         "NET_BIND_SERVICE": 10}  # fmt: skip
@@ -38,21 +38,10 @@ def owner() -> UserId:
     return UserId(new_id("usr"))
 
 
-async def until(runtime: KubernetesRuntime, workload: Workload, *phases: Phase, seconds: float = 90) -> Seen:
-    end = time.monotonic() + seconds
-    seen = None
-    while time.monotonic() < end:
-        seen = await runtime.observe(workload.id)
-        if seen is not None and seen.phase in phases:
-            return seen
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"waited {seconds:.0f} s for {phases}, last seen: {seen}")
-
-
 async def said(runtime: KubernetesRuntime, workload: Workload) -> list[str]:
     await runtime.ensure(workload)
     await until(runtime, workload, Phase.EXITED)
-    return [line.text async for line in runtime.logs(workload.id, LogQuery())]
+    return await text_of(runtime, workload)
 
 
 async def test_root_in_a_pod_has_little_of_it(tmp_path: Path, installation: InstallationId):
@@ -80,7 +69,7 @@ async def test_a_fork_bomb_ends_at_the_pods_limit_while_a_neighbour_works(tmp_pa
         neighbour = shell("echo still here", installation=installation, owner=owner())
         told = await said(runtime, neighbour)
         await until(runtime, bomb, Phase.EXITED)
-        lines = [line.text async for line in runtime.logs(bomb.id, LogQuery())]
+        lines = await text_of(runtime, bomb)
 
     assert told == ["still here"]
     assert "made all of them" not in lines
@@ -107,10 +96,7 @@ async def test_another_cannot_start_a_private_image_that_the_node_has(tmp_path: 
             shell(SLEEP, installation=installation, owner=owner(), image=image), command=None, always_pull=True
         )
         await runtime.ensure(second)
-        end = time.monotonic() + 60
-        while (seen := await until(runtime, second, Phase.PENDING, Phase.EXITED)).reason is not Reason.PULL_DENIED:
-            assert time.monotonic() < end, seen
-            await asyncio.sleep(0.2)
+        seen = await until_reason(runtime, second, Reason.PULL_DENIED)
 
         assert seen.phase is Phase.PENDING
         assert seen.started_at is None

@@ -1,7 +1,6 @@
 """SECURITY 16. Two users are never in one namespace, whatever their hashes, and deleted data does not come back."""
 
 import asyncio
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +20,13 @@ from neuropod.kube.kinds import (
     SECRETS,
 )
 from neuropod.kube.kubeconfig import from_kubeconfig
-from neuropod.runtimes.contract import LogQuery, Phase, VolumeMount, Workload, WorkloadRejectedError
+from neuropod.runtimes.contract import Phase, VolumeMount, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
 from support.cluster_account import admin_kubeconfig
 from support.cluster_orders import needs_throwaway
 from support.cluster_pods import SLEEP, cluster_settings, opened, shell
+from support.cluster_waits import text_of, until
 
 KINDS = (PODS, SECRETS, PERSISTENT_VOLUME_CLAIMS, NETWORK_POLICIES, ROLE_BINDINGS)
 
@@ -55,13 +55,6 @@ async def everything_in(namespace: str) -> list[tuple[str, str, str]]:
             for one in await client.list(kind, namespace)
         ]
     return sorted([*marks, *objects])
-
-
-async def until(runtime: KubernetesRuntime, workload: Workload, phase: Phase) -> None:
-    end = time.monotonic() + 90
-    while (seen := await runtime.observe(workload.id)) is None or seen.phase is not phase:
-        assert time.monotonic() < end, seen
-        await asyncio.sleep(0.1)
 
 
 def workload(installation: InstallationId, owner: UserId, hash_: str, script: str = SLEEP) -> Workload:
@@ -162,7 +155,7 @@ async def test_what_was_deleted_does_not_come_back_where_the_class_retains(
         reads = with_volume("ls /workspace", pod, 2, new)
         await runtime.ensure(reads)
         await until(runtime, reads, Phase.EXITED)
-        lines = [line.text async for line in runtime.logs(reads.id, LogQuery())]
+        lines = await text_of(runtime, reads)
         ((second_name, _),) = (await claims()).items()
         kept = await client.get(PERSISTENT_VOLUMES, volume_name)
         if kept is not None:  # the class kept it: that is what the test is about

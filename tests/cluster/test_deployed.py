@@ -1,5 +1,6 @@
 """The server in the cluster, as deploy/ puts it there: by its ServiceAccount, behind a real Traefik."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 
 from support.cluster_account import DEPLOY, NAMESPACE, objects_of
 from support.cluster_orders import needs_throwaway, order
-from support.cluster_pods import BUSYBOX
+from support.cluster_pods import BUSYBOX, clear_of_users
 from support.kubectl import kubectl
 from support.server_image import NODE, import_image
 from support.servers import ADMIN_KEY, wait_for
@@ -76,6 +77,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         for pod in server.api("GET", "/pods?owner=*")["items"]:
             server.api("DELETE", f"/pods/{pod['id']}")
         wait_for(lambda: not server.api("GET", "/pods?owner=*")["items"], "the pods' end", 120)
+        users = [one["hash"] for one in server.api("GET", "/users")["items"]]
+        kubectl("-n", NAMESPACE, "delete", "deployment", "neuropod")
+        asyncio.run(clear_of_users(users))
     finally:
         kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +110,14 @@ async def clear(installation: InstallationId) -> None:
             with suppress(KubeError):
                 await client.merge_patch(ROLE_BINDINGS, "neuropod", namespace, {"metadata": {"finalizers": []}})
             await client.delete(NAMESPACES, namespace)
+
+
+async def clear_of_users(hashes: Iterable[str]) -> None:
+    """Likewise of the installation whose users these are: a server's, which tells no id of its own."""
+    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
+        found = [await client.get(NAMESPACES, f"neuropod-{one}") for one in hashes]
+    for installation in {one["metadata"]["labels"]["neuropod.io/installation"] for one in found if one}:
+        await clear(InstallationId(installation))
 
 
 async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:

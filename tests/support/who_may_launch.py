@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.cluster_account import make_account
-from support.cluster_pods import BUSYBOX
+from support.cluster_pods import BUSYBOX, clear_of_users
 from support.servers import Server, running_server, wait_for
 
 _CANARY_SECONDS = 240
@@ -33,7 +33,9 @@ def who_may_launch(folder: Path, kubeconfig: Path, **cluster: Any) -> dict[str, 
         for pod in server.api.get("/pods?owner=*").json()["items"]:
             server.api.delete(f"/pods/{pod['id']}")
         wait_for(lambda: not server.api.get("/pods?owner=*").json()["items"], "the pods' end")
-        return told
+        users = [one["hash"] for one in server.api.get("/users").json()["items"]]
+    asyncio.run(clear_of_users(users))
+    return told
 
 
 def _network(server: Server) -> dict[str, Any] | None:
