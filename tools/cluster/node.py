@@ -57,7 +57,8 @@ def prepare_folders(cluster: Cluster, node: Node) -> None:
         hosts = folder / "registries" / f"{CONTROL}:{port}"
         hosts.mkdir(parents=True, exist_ok=True)
         # containerd 1.6 reads no file without a table of hosts.
-        (hosts / "hosts.toml").write_text(f'[host."http://{CONTROL}:{port}"]\ncapabilities = ["pull", "resolve"]\n')
+        url = f"http://{CONTROL}:{port}"  # and nowhere else: what is missing there is missing
+        (hosts / "hosts.toml").write_text(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n')
 
 
 def _containerd_config(folder: Path) -> str:
