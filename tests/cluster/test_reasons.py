@@ -175,7 +175,7 @@ class TestEnd:
     async def test_a_crash_tells_its_code_and_its_last_lines(
         self, runtime: KubernetesRuntime, installation: InstallationId, owner: UserId
     ):
-        workload = shell("echo begins; echo no such model: llama >&2; exit 3", installation=installation, owner=owner)
+        workload = shell("echo begins; echo no such model: llama; exit 3", installation=installation, owner=owner)
 
         await runtime.ensure(workload)
         seen = await until(runtime, workload, Phase.EXITED)

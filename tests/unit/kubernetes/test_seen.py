@@ -175,7 +175,7 @@ class TestPending:
 
     def test_a_pull_says_for_how_long_it_has_been_going_on_and_moves_on_with_time(self):
         creating = {"waiting": {"reason": "ContainerCreating"}}
-        pulling = [event("Scheduled", "assigned", 1), event("Pulling", 'Pulling image "example.org/lab:1"', 2)]
+        pulling = [event("Scheduled", "assigned", 3), event("Pulling", 'Pulling image "example.org/lab:1"', 2)]
 
         looks = [
             seen_of(pod(phase="Pending", state=creating), Hints(events=pulling, now=T0 + timedelta(seconds=seconds)))

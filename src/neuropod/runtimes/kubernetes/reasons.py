@@ -136,7 +136,8 @@ def why_not_started(pod: PodShape, waiting: Waiting | None, hints: Hints) -> Tol
             return _pull_failed(pod, waiting, hints)
         if waiting.reason not in {"", "ContainerCreating", "PodInitializing"}:
             return Told(Reason.STARTING, clause(waiting.message or waiting.reason))
-    last = max(hints.events, key=_when, default=None)
+    # The scheduler's own times are exact, a node's whole seconds: its word comes first whatever they say.
+    last = max((event for event in hints.events if event.reason != "Scheduled"), key=_when, default=None)
     if last is None:
         return Told(Reason.STARTING)
     if last.reason in {"FailedMount", "FailedAttachVolume"}:
