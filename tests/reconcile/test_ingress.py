@@ -331,7 +331,11 @@ async def test_a_carrier_that_cannot_gate_carries_public_ports_alone(api, gate, 
     async with _ingress(api, plant.database) as ingress:
         ingress.serve(READY, public)
         first = await ingress.turn()
-        assert (first.report["applied"], first.ok) == (0, False)  # it may be this very server that starts
+        assert (first.report["applied"], first.ok, bool(first.message)) == (
+            0,
+            True,
+            True,
+        )  # it may be this very server that starts
 
         await ingress.clock.advance(30)
         turn = await ingress.settle()
@@ -342,7 +346,7 @@ async def test_a_carrier_that_cannot_gate_carries_public_ports_alone(api, gate, 
         gate.found = GATE
         turn = await ingress.settle()
         assert ingress.paths() >= OF_PORT
-        assert turn.ok
+        assert not turn.message
 
 
 async def test_a_gate_that_goes_away_later_changes_nothing_in_the_cluster(api, gate, plant):
@@ -356,7 +360,8 @@ async def test_a_gate_that_goes_away_later_changes_nothing_in_the_cluster(api, g
 
         turn = await ingress.settle()
 
-        assert not turn.ok
+        assert turn.ok
+        assert turn.message
         assert ingress.paths() == paths
 
 
@@ -381,11 +386,12 @@ async def test_a_cluster_that_gives_no_answer_is_tried_again(api, gate, plant, t
         api.faults.append(lambda request: status(503, "ServiceUnavailable") if request.method == "PATCH" else None)
         ingress.serve(STOPPED)
         turn = await ingress.turn()
-        assert not turn.ok
+        assert turn.ok
+        assert turn.message
         assert turn.again_in_seconds == 5
 
         api.faults.clear()
-        assert (await ingress.settle()).ok
+        assert not (await ingress.settle()).message
         assert SLICE in api.objects
 
 
@@ -400,14 +406,35 @@ async def test_one_object_that_is_refused_stops_no_other_and_is_tried_again_late
         ingress.serve(READY)
         turn = await ingress.turn()
         assert {SERVICE, INGRESS, OWN} <= ingress.paths()
-        assert not turn.ok
+        assert turn.ok
+        assert turn.message
         assert "was refused" in turn.message
         assert (await ingress.turn()).report["applied"] == 0
 
         api.faults.clear()
         await ingress.clock.advance(turn.again_in_seconds)
-        assert (await ingress.settle()).ok
+        assert not (await ingress.settle()).message
         assert MIDDLEWARE in api.objects
+
+
+async def test_what_was_refused_and_is_made_by_another_is_forgotten(api, gate, plant):
+    await _home(api)
+
+    def refuse(request):
+        return status(403, "Forbidden", "no") if request.method == "PATCH" and request.path == MIDDLEWARE else None
+
+    async with _ingress(api, plant.database) as ingress, _ingress(api, plant.database) as other:
+        api.faults.append(refuse)
+        ingress.serve(READY)
+        assert (await ingress.turn()).message
+        api.faults.clear()
+        other.serve(READY)
+        await other.settle()
+        await ingress.followed()
+
+        turn = await ingress.turn()
+
+        assert (turn.report["applied"], turn.message, turn.again_in_seconds) == (0, "", 300)
 
 
 async def test_with_our_own_gateway_nothing_is_made_and_what_an_earlier_carrier_left_goes(api, gate, plant):

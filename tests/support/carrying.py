@@ -196,7 +196,10 @@ class Controller:
 
 
 @asynccontextmanager
-async def _controller(folder: Path, carrier: str, address: str, namespace: str) -> AsyncIterator[Controller]:
+async def controller_of(
+    carrier: str, folder: Path, address: str, namespace: str | None = None
+) -> AsyncIterator[Controller]:
+    """Run a real controller of a carrier's kind, for one namespace or (None) for all."""
     providers = ["kubernetesingress", "kubernetescrd"] if carrier == "ingress" else ["kubernetesingressnginx"]
     port = free_port()
     arguments = [
@@ -207,7 +210,7 @@ async def _controller(folder: Path, carrier: str, address: str, namespace: str) 
     for provider in providers:
         arguments.append(f"--providers.{provider}=true")
         key = "watchNamespace" if provider == "kubernetesingressnginx" else "namespaces"
-        arguments.append(f"--providers.{provider}.{key}={namespace}")
+        arguments += [] if namespace is None else [f"--providers.{provider}.{key}={namespace}"]
     class_flag = providers[0]
     arguments.append(f"--providers.{class_flag}.ingressclass={_CLASSES[carrier][0]}")
     process = await asyncio.create_subprocess_exec(
@@ -232,7 +235,7 @@ async def _controller(folder: Path, carrier: str, address: str, namespace: str) 
         await process.wait()
 
 
-async def _prepare(client: KubeClient) -> None:
+async def prepare(client: KubeClient) -> None:
     """Let the cluster know the classes and Traefik's kinds."""
     for name, controller in _CLASSES.values():
         if await client.get(INGRESS_CLASSES, name) is None:
@@ -259,7 +262,7 @@ async def carrying(carrier: str, folder: Path, *serving_args: Any) -> AsyncItera
     installation = InstallationId(new_id("npd"))
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubeClient(access, SystemClock()))
-        await _prepare(client)
+        await prepare(client)
         tenant = Tenant(installation, owner, user_hash(owner))
         server = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
         for obj in (fences.namespace(tenant), fences.role_binding(tenant, server, "neuropod-pods")):
@@ -268,7 +271,7 @@ async def carrying(carrier: str, folder: Path, *serving_args: Any) -> AsyncItera
         controller = None
         settings: dict[str, Any] = {"host": address, "installation": installation}
         if carrier != "gateway":
-            controller = await stack.enter_async_context(_controller(folder, carrier, address, namespace))
+            controller = await stack.enter_async_context(controller_of(carrier, folder, address, namespace))
             settings["kubernetes"] = (_cluster(carrier, f"http://{address}:1"),)
             settings["pods_url"] = f"http://neuropod-pods.localhost:{controller.port}"
         served = await stack.enter_async_context(serving(*serving_args, **settings))

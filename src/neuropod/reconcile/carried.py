@@ -7,7 +7,7 @@ if this server wanted it before (its pod or port is gone), else after a grace an
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,7 +37,9 @@ log = structlog.get_logger(__name__)
 
 _SYNC_SECONDS = 10.0
 _AWAY_SECONDS = 5.0  # until the next try while the cluster or the gate gives no answer, or refuses something
-_REFUSED_SECONDS = 30.0
+# What is refused is tried again soon, then less often: in a user's new namespace our rights are a moment late.
+_REFUSED_SECONDS = 0.5
+_REFUSED_LONGEST_SECONDS = 60.0
 _GATE_SECONDS = 300.0  # how often its addresses are asked for again
 _LEFTOVERS_SECONDS = 3600.0
 # The gate may be this very server, which begins to listen a moment after its loops: nothing is touched meanwhile.
@@ -69,13 +71,24 @@ class Care:
 
 
 @dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An object that the cluster did not take: which, how often, until when it is not tried again, and why."""
+
+    wanted: Object
+    count: int
+    until: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CarriedTurn:
     """How a turn went, and when the next is due without a nudge."""
 
     again_in_seconds: float
     applied: int = 0
     removed: int = 0
-    message: str = ""  # what is wrong; empty: nothing
+    message: str = ""  # what an operator should know
+    alarm: str = ""  # what is wrong with this server's own work
 
 
 class CarriedCluster:
@@ -102,7 +115,7 @@ class CarriedCluster:
         self._applied = Applied()
         self._wanted_before: set[Ref] = set()
         self._unowned: dict[Ref, datetime] = {}  # what this server never wanted, since when
-        self._refused: dict[Ref, tuple[Object, float, str]] = {}  # until when it is not tried again, and why
+        self._refused: dict[Ref, _Refusal] = {}
         self._built: dict[str, tuple[tuple[Any, ...], dict[Ref, Object]]] = {}  # by host
         self._left_over: dict[Ref, Standing] = {}
         self._looked: float | None = None
@@ -145,15 +158,16 @@ class CarriedCluster:
         except KubeUnavailableError as error:
             return CarriedTurn(_AWAY_SECONDS, message=f"the cluster {self._settings.name} gives no answer: {error}")
         self._wanted_before |= wanted.keys()
-        refused = [why for _, _, why in self._refused.values()]
-        message = "; ".join(filter(None, (trouble, alarm, *refused[:3])))
-        return CarriedTurn(self._again_in(bool(trouble), care), applied, removed, message)
+        refused = [refusal.why for refusal in self._refused.values()]
+        message = "; ".join(filter(None, (trouble, *refused[:3])))
+        return CarriedTurn(self._again_in(bool(trouble), care), applied, removed, message, alarm)
 
     def _again_in(self, troubled: bool, care: Care) -> float:
         if troubled:
             return _AWAY_SECONDS
         if self._refused:
-            return _REFUSED_SECONDS
+            now = self._clock.monotonic()
+            return max(min(refusal.until for refusal in self._refused.values()) - now, 0.0)
         if self._unowned and care.allowed:
             return care.grace_seconds
         return _LEFTOVERS_SECONDS if self._settings.carrier == "gateway" else _GATE_SECONDS
@@ -253,12 +267,13 @@ class CarriedCluster:
 
     # acts
 
-    async def _apply(self, wanted: Mapping[Ref, Object], refs: Iterable[Ref]) -> int:
+    async def _apply(self, wanted: Mapping[Ref, Object], refs: Sequence[Ref]) -> int:
         now = self._clock.monotonic()
-        self._refused = {
-            ref: said for ref, said in self._refused.items() if wanted.get(ref) == said[0] and said[1] > now
+        missing = set(refs)
+        self._refused = {  # without those that stand now, by another server or by hand
+            ref: refusal for ref, refusal in self._refused.items() if ref in missing and wanted[ref] == refusal.wanted
         }
-        todo = [ref for ref in refs if ref not in self._refused]
+        todo = [ref for ref in refs if ref not in self._refused or self._refused[ref].until <= now]
         for kind in dict.fromkeys(ref.kind for ref in todo):  # one kind after the other, in their order
             await self._at_once(self._apply_one, [(ref, wanted[ref]) for ref in todo if ref.kind is kind])
         return sum(ref not in self._refused for ref in todo)
@@ -267,11 +282,18 @@ class CarriedCluster:
         try:
             made = await self._client.apply(obj)
         except KubeError as error:
-            why = f"{ref.kind.kind} {ref.namespace}/{ref.name} was refused: {error}"
-            log.warning("an object of a port cannot be made", cluster=self._settings.name, error=why)
-            self._refused[ref] = (obj, self._clock.monotonic() + _REFUSED_SECONDS, why)
+            self._note_refusal(ref, obj, f"{ref.kind.kind} {ref.namespace}/{ref.name} was refused: {error}")
         else:
+            self._refused.pop(ref, None)
             self._applied.note(ref, obj, made["metadata"]["resourceVersion"])
+
+    def _note_refusal(self, ref: Ref, obj: Object, why: str) -> None:
+        before = self._refused.get(ref)
+        count = 1 if before is None else before.count + 1
+        if before is None or before.why != why:
+            log.warning("an object of a port cannot be made", cluster=self._settings.name, error=why)
+        wait_seconds = min(_REFUSED_SECONDS * 2 ** (count - 1), _REFUSED_LONGEST_SECONDS)
+        self._refused[ref] = _Refusal(obj, count, self._clock.monotonic() + wait_seconds, why)
 
     async def _remove(self, unwanted: Iterable[Ref], standing: Mapping[Ref, Standing], care: Care) -> tuple[int, str]:
         """Remove what nobody wants, and return how many, and an alarm if it would be too much."""

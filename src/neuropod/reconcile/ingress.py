@@ -73,16 +73,18 @@ class IngressLoop:
             return Turn(_NOT_LOADED_SECONDS)
         self._meet_clusters()
         care = Care(await self._may_sweep(), self._world.settings.sweep_grace_seconds)
-        again, applied, removed, messages = _NOTHING_SECONDS, 0, 0, []
+        again, applied, removed, messages, alarms = _NOTHING_SECONDS, 0, 0, [], []
         for runtime_id, cluster in self._carried.items():
             routes = [route for route in self._table.routes.values() if route.runtime_id == runtime_id]
             done = await cluster.turn(routes, care)
             again = min(again, done.again_in_seconds)
             applied += done.applied
             removed += done.removed
-            messages += [done.message] if done.message else []
+            messages += [told for told in (done.alarm, done.message) if told]
+            alarms += [done.alarm] if done.alarm else []
         report = {"clusters": len(self._carried), "applied": applied, "removed": removed}
-        return Turn(again, report, ok=not messages, message="; ".join(messages), pause_seconds=_PAUSE_SECONDS)
+        # A gate or a cluster that gives no answer is told and makes no server unready: it may be the gate itself.
+        return Turn(again, report, ok=not alarms, message="; ".join(messages), pause_seconds=_PAUSE_SECONDS)
 
     def _meet_clusters(self) -> None:
         """Begin with clusters that were opened since."""

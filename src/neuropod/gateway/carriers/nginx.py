@@ -9,6 +9,7 @@ from neuropod.gateway.carriers.style import SIGN_IN_PATH, Carrier
 from neuropod.settings import PodsAddress
 
 _PREFIX = "nginx.ingress.kubernetes.io"
+_CONNECT_SECONDS = 5  # as our own gateway's
 # What the pod gets of these is what the gate answers with: the Cookie that it may see, and nothing of ours.
 _FROM_GATE = ("Cookie", "X-Neuropod-Key", "X-Neuropod-User", "X-Neuropod-Carried", "X_Neuropod_Key", "X_Neuropod_User")
 
@@ -33,6 +34,8 @@ def own_annotations(carrier: Carrier, pods: PodsAddress) -> dict[str, str]:
     """Return the annotations of the Ingress of the gate's own paths: nothing is asked there, whatever is usual."""
     return {
         f"{_PREFIX}/enable-global-auth": "false",
+        # A Pod that has just gone refuses nothing, it is silent; by then the controller knows where to send instead.
+        f"{_PREFIX}/proxy-connect-timeout": str(_CONNECT_SECONDS),
         f"{_PREFIX}/proxy-buffering": "off",
         f"{_PREFIX}/proxy-read-timeout": str(carrier.idle_seconds),
         f"{_PREFIX}/proxy-send-timeout": str(carrier.idle_seconds),
