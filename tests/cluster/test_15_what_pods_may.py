@@ -12,7 +12,7 @@ import pytest
 from neuropod.ids import InstallationId, UserId
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import Secret
-from neuropod.runtimes.contract import Phase, RegistryCredential, Workload
+from neuropod.runtimes.contract import Guarantee, Phase, RegistryCredential, Workload
 from neuropod.runtimes.kubernetes.objects import CAPABILITIES
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
@@ -74,6 +74,21 @@ async def test_a_fork_bomb_ends_at_the_pods_limit_while_a_neighbour_works(tmp_pa
     assert told == ["still here"]
     assert "made all of them" not in lines
     assert any("can't fork" in line for line in lines), lines[-5:]
+
+
+@needs_throwaway
+async def test_it_is_told_that_nodes_limit_processes(tmp_path: Path, installation: InstallationId):
+    async with opened(tmp_path, installation) as runtime, asyncio.timeout(30):
+        while (told := await _pids(runtime)).message.endswith("found out."):
+            await asyncio.sleep(0.1)
+
+    assert told.holds, told
+    assert "1024" in told.message  # tools/cluster/node.py
+
+
+async def _pids(runtime: KubernetesRuntime) -> Guarantee:
+    (told,) = [one for one in (await runtime.report()).guarantees if one.name == "pids"]
+    return told
 
 
 @needs_throwaway

@@ -24,6 +24,7 @@ from neuropod.runtimes.kubernetes.logs import ClusterLogs
 from neuropod.runtimes.kubernetes.making import Making
 from neuropod.runtimes.kubernetes.nodes import takes_pods
 from neuropod.runtimes.kubernetes.objects import Ways
+from neuropod.runtimes.kubernetes.pids import PidsLimits
 from neuropod.runtimes.kubernetes.probing import Probes
 from neuropod.runtimes.kubernetes.reaching import Ports
 from neuropod.runtimes.kubernetes.shapes import NodeShape
@@ -74,6 +75,7 @@ class Cluster:
     ports: Ports
     execs: Execs
     canary: Canary
+    pids: PidsLimits
 
     @property
     def isolates(self) -> bool:
@@ -101,6 +103,7 @@ class Cluster:
             guarantees=(
                 Guarantee("network", verdict.holds is True, verdict.message),
                 Guarantee("users", self.ways.user_namespaces, root),
+                self.pids.guarantee,
             ),
             notes=tuple(notes),
         )
@@ -140,6 +143,8 @@ async def open_cluster(
         watch.subscribe(hook)
     canary = Canary(client, installation, clock, settings.canary_image, (facts.api_addresses[0], facts.api_port))
     tasks.start(canary.run(fence()), name="canary")
+    pids = PidsLimits(stats, watch, clock)
+    tasks.start(pids.run(), name="limits of processes")
     tasks.start(_look_after(tenancy, watch, installation, clock), name="fences")
     return Cluster(
         id=RuntimeId(f"kubernetes:{facts.uid}"),
@@ -158,6 +163,7 @@ async def open_cluster(
         ports=ports,
         execs=execs,
         canary=canary,
+        pids=pids,
     )
 
 

@@ -1,7 +1,8 @@
 """What pods use now, as their nodes' kubelets tell it: CPU, memory, disks. Called by `runtime` and `volumes`.
 
 The kubelet is asked through the API server (`nodes/proxy`) or directly. The right to the first is the right to run
-commands in every container of the cluster, so a server that dials pods asks directly, with `nodes/stats` alone.
+commands in every container of the cluster, so a server that dials pods asks directly, with `nodes/stats`
+and `nodes/configz` alone.
 https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 """
 
@@ -125,15 +126,17 @@ class NodeStats:
 
     async def _ask(self, node: str) -> NodeUse:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                if self._direct and (kubelet := self._kubelet(node)) is not None:
-                    text = await kubelet.request_text("/stats/summary")
-                else:
-                    text = await self._client.request_text(f"{NODES.path(name=node)}/proxy/stats/summary")
+            return read_summary(await self.text(node, "/stats/summary"))
         except (KubeError, KubeUnavailableError, TimeoutError) as error:
             log.info("a node does not tell what its pods use", node=node, error=str(error) or "no answer")
             return _NOTHING
-        return read_summary(text)
+
+    async def text(self, node: str, path: str) -> str:
+        """Return what a node's kubelet answers to a GET. Raises what the client raises, and TimeoutError."""
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            if self._direct and (kubelet := self._kubelet(node)) is not None:
+                return await kubelet.request_text(path)
+            return await self._client.request_text(f"{NODES.path(name=node)}/proxy{path}")
 
     def _kubelet(self, node: str) -> KubeClient | None:
         address = address_of(self._watch.node(node))
