@@ -15,6 +15,8 @@ from support.carrying import CARRIERS, carrying
 from support.jupyter import Kernel, run_cell
 from support.tickets import Browser, console_session, reference_of, ticket_for
 
+pytestmark = pytest.mark.timeout(300)  # each starts a controller and pods, beside a whole cluster
+
 PAGE = ("Accept: text/html", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none")
 ALL = pytest.mark.parametrize("carrier", CARRIERS)
 CONTROLLERS = pytest.mark.parametrize("carrier", CARRIERS[1:])

@@ -217,6 +217,17 @@ async def _ask(port, served, route, *headers, key="key-of-the-owner"):
     return answer
 
 
+async def test_a_gateway_alone_is_told_how_carriers_are_known(tmp_path):
+    async with serving() as served, _internal(served, tmp_path / "sock"):
+        server_socket = ServerSocket(tmp_path / "sock")
+
+        hello = await server_socket.hello()
+        await server_socket.aclose()
+
+        assert hello.installation == INSTALLATION
+        assert hello.carrier_key.key == served.doorkeeper.carrier_key.key
+
+
 async def test_a_gateway_of_its_own_serves_what_the_server_serves_and_asks_it_who_may_pass(tmp_path):
     async with serving() as served:
         served.key()

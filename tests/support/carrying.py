@@ -122,15 +122,21 @@ class Carrying:
                 await asyncio.sleep(0.1)
 
     async def until_carried(self, route: Route, *, path: str = "/echo") -> None:
-        """Wait until the carrier has followed: its owner gets a 200, straight from the pod."""
+        """Wait until the carrier has followed: its owner gets a 200, straight from the pod, and the gate its own."""
         key = self.served.key(user_id=self.owner)
         async with asyncio.timeout(60):
             while True:
                 dials = self.served.runtime.dials
                 answer = await self.through.ask(route, f"GET {path} HTTP/1.1", key=key)
-                if answer.status == 200 and (self.carrier == "gateway" or self.served.runtime.dials == dials):
+                straight = self.carrier == "gateway" or self.served.runtime.dials == dials
+                if answer.status == 200 and straight and await self._reaches_entrance(route):
                     return
                 await asyncio.sleep(0.1)
+
+    async def _reaches_entrance(self, route: Route) -> bool:
+        """Tell whether the gate's own paths lead to the gateway: it alone says 400 to a form without a ticket."""
+        answer = await self.through.ask(route, "POST /.neuropod/enter HTTP/1.1", "Content-Length: 0", key=None)
+        return answer.status == 400
 
     async def until(self, look: Any, what: str, seconds: float = 60) -> None:
         """Wait until an asynchronous question is answered with yes."""
