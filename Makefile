@@ -13,7 +13,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS := true
 endif
 
-.PHONY: help up setup setup-dev setup-tests test test-long test-user check format bench reference revision clean
+.PHONY: help up setup setup-dev setup-tests test test-long test-user test-cluster cluster check format bench reference revision clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,13 +24,19 @@ up: setup  ## set up what is missing, then run Neuropod on this machine
 setup: .venv/.ready  ## everything that Neuropod needs to run
 
 test: setup-tests  ## set up what is missing, then run the tests
-	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "not long"
+	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "not long" --ignore tests/cluster
 
 test-long: setup-tests  ## the exhaustive tests too (hours are well spent here before a release)
-	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "long or not long" --timeout 7200
+	$(RUN)/pytest -n $(WORKERS) --dist loadgroup -q -m "long or not long" --timeout 7200 --ignore tests/cluster
 
 test-user: setup-tests  ## what an ordinary user can do, done by one in a clone of their own (run as root)
 	$(RUN)/pytest -q tests/runtimes/local/test_as_user.py --timeout 900
+
+test-cluster: setup-tests  ## the tests on a real cluster: KUBECONFIG's, else one that is brought up and ended
+	@tools/cluster/cluster run -- $(RUN)/pytest -q tests/cluster
+
+cluster: setup-tests  ## a real, throwaway Kubernetes on this machine (root, Debian 12), until tools/cluster/cluster down
+	@tools/cluster/cluster up
 
 check: setup-dev  ## format, lint, types, import contracts
 	$(RUN)/ruff format --check .
