@@ -13,7 +13,7 @@ from support.cluster_account import DEPLOY, NAMESPACE, objects_of
 from support.cluster_orders import needs_throwaway, order
 from support.cluster_pods import BUSYBOX, clear_of_users
 from support.kubectl import kubectl
-from support.server_image import NODE, import_image
+from support.server_image import NODE, REFERENCE, import_image
 from support.servers import ADMIN_KEY, wait_for
 
 TRAEFIK = "http://10.96.0.80"
@@ -46,6 +46,19 @@ class Deployed:
         return pod if pod["status"] == "running" else None
 
 
+def _carried_by_traefik(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return the object where Traefik carries ports itself, as docs/howto/carry-ports-on-kubernetes.md has it."""
+    if obj["kind"] == "ConfigMap":
+        text = obj["data"]["neuropod.toml"].replace('gateway_namespace = "neuropod"', 'gateway_namespace = "traefik"')
+        text = text.replace('gateway_labels = {app = "neuropod"}\n', "")
+        # The Traefik of the tests speaks no TLS.
+        text = text.replace('pods_url = "https:', 'pods_url = "http:')
+        obj["data"]["neuropod.toml"] = text + 'carrier = "ingress"\ngate_url = "http://neuropod.neuropod.svc"\n'
+    if obj["kind"] == "Ingress":
+        obj["spec"]["rules"] = [rule for rule in obj["spec"]["rules"] if not rule["host"].startswith("*")]
+    return obj
+
+
 def _for_tests(obj: dict[str, Any], image: str) -> dict[str, Any]:
     """Return the object with the image, a key, and what a throwaway cluster has; all else is as it stands."""
     if obj["kind"] == "ConfigMap":
@@ -58,13 +71,16 @@ def _for_tests(obj: dict[str, Any], image: str) -> dict[str, Any]:
     return obj
 
 
+def _objects() -> list[dict[str, Any]]:
+    objects = [_for_tests(obj, REFERENCE) for obj in objects_of("40-server.yaml")]
+    return [*objects, *yaml.safe_load_all((DEPLOY / "examples/ingress.yaml").read_text())]
+
+
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    image = import_image(tmp_path_factory.mktemp("image"))
+    import_image(tmp_path_factory.mktemp("image"))
     order("start", "traefik")
-    objects = [_for_tests(obj, image) for obj in objects_of("40-server.yaml")]
-    objects += yaml.safe_load_all((DEPLOY / "examples/ingress.yaml").read_text())
-    text = yaml.safe_dump_all(objects)
+    text = yaml.safe_dump_all(_objects())
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
     try:
         server = Deployed()
@@ -81,7 +97,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         kubectl("-n", NAMESPACE, "delete", "deployment", "neuropod")
         asyncio.run(clear_of_users(users))
     finally:
-        kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
+        kubectl("delete", "--ignore-not-found", "--timeout=100s", "-f", "-", stdin=text)
 
 
 def test_it_runs_pods_in_its_own_cluster_and_reaches_them(deployed: Deployed):
@@ -130,3 +146,22 @@ def test_a_new_server_takes_up_the_pods_of_the_one_before(deployed: Deployed):
         "the pod's port",
     )
     assert again
+
+
+def test_traefik_carries_ports_itself_where_the_settings_say_so(deployed: Deployed):
+    text = yaml.safe_dump_all([_carried_by_traefik(obj) for obj in _objects()])
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+    kubectl("-n", NAMESPACE, "delete", "pod", "-l", "app=neuropod")
+    wait_for(deployed.is_ready, "the next server", 180)
+    pod = wait_for(lambda: deployed.running("web"), "the pod", 60)
+    (port,) = pod["ports"]
+
+    def known() -> bool:
+        answer = deployed.ask("GET", "/", host=port["host"], headers={"X-Neuropod-Key": ADMIN_KEY})
+        return answer.status_code == 200
+
+    wait_for(known, "the port's own Ingress, and the policy that lets Traefik in", 120)
+    stranger = deployed.ask("GET", "/", host=port["host"])
+
+    assert stranger.status_code == 401
+    assert f"{port['host'].partition('.')[0]}-ingress" in kubectl("get", "ingress", "-A", "-o", "name")

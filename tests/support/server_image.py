@@ -27,13 +27,14 @@ def _run(*command: object) -> str:
     return done.stdout
 
 
-def import_image(folder: Path) -> str:
-    """Make the image in an empty folder, put it on the node and return its name. Takes about half a minute."""
+def import_image(folder: Path) -> None:
+    """Make the image in an empty folder and put it on the node. Takes about half a minute."""
     root = folder / "root"
     venv = root / "opt/neuropod"
     _run(_UV, "venv", "--quiet", "--relocatable", "--python", "/usr/bin/python3", venv)
     # In the cluster's network is no package index; what the checkout was set up from is in uv's cache.
     sync = [_UV, "sync", "--offline", "--frozen", "--no-dev", "--no-editable", "--compile-bytecode"]
+    sync += ["--reinstall-package", "neuropod"]  # the cache knows ours by its pyproject.toml alone
     _run("env", f"UV_PROJECT_ENVIRONMENT={venv}", *sync, "--python", "/usr/bin/python3")
     own = folder / "own.tar"
     _run("tar", "--owner=0", "--group=0", "--numeric-owner", "-C", root, "-cf", own, ".")
@@ -41,7 +42,6 @@ def import_image(folder: Path) -> str:
     cluster = Path(os.environ[SOCKET]).parent.name
     tool = [ROOT / "tools/cluster/cluster", "--name", cluster, "enter", "--node", NODE, "--all"]
     _run(*tool, "ctr", "--namespace", "k8s.io", "images", "import", archive)
-    return REFERENCE
 
 
 def _archive(folder: Path, own: Path) -> Path:
