@@ -165,8 +165,10 @@ class Workload:
     ports: tuple[int, ...]
     readiness: Readiness
     stop_grace_seconds: int = 30
-    # With one the image is asked for anew at each start, so that what others pulled serves nobody without the right.
     pull_credential: RegistryCredential | None = None
+    # The image is asked for anew at each start, though a machine may have it: somebody keeps a credential for its
+    # registry, and what they pulled serves nobody without the right (SECURITY 15).
+    always_pull: bool = False
 
 
 @dataclass(frozen=True, slots=True)
