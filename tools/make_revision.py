@@ -13,7 +13,7 @@ from neuropod.db.record import Record
 
 NOUNS = (
     "db.audit", "db.events", "db.idempotency", "db.installation", "db.runtimes", "db.servers",
-    "accounts.records", "accounts.secrets.records", "catalogue.records",
+    "accounts.records", "accounts.registries.records", "accounts.secrets.records", "catalogue.records",
     "templates.records", "volumes.records", "ledger.records", "pods.records",
     "pods.limits.records", "pods.usage.records", "gateway.records",
 )  # fmt: skip

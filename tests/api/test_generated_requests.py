@@ -123,10 +123,13 @@ class Asked:
             template = api.post("/templates", json={"name": "known", "title": "Known", "image": "plain"}).json()["id"]
             key = api.post("/api-keys", json={"name": "known", "scopes": ["read"]}).json()["id"]
             (session,) = api.get("/me/sessions").json()["items"]
+            known = api.put("/registries/ghcr.io", json={"username": "known", "password": "known"})
+            assert known.status_code == 200
             wait_for(lambda: api.get(f"/pods/{pod}").json()["status"] == "running", "the pod to run")
         self.known |= {
             "pod": pod,
             "secret": "KNOWN",
+            "registry": "ghcr.io",
             "port": 8888,
             "user": made["id"],
             "template": template,

@@ -8,10 +8,11 @@ from sqlalchemy import select
 from neuropod.accounts.access import MACHINE
 from neuropod.accounts.secrets.records import SecretRow
 from neuropod.db.audit import AuditRow
+from neuropod.db.engine import Database
 from neuropod.ids import PodId
 from neuropod.runtimes.contract import WorkloadRejectedError
 from neuropod.words import Reason, Scope, VolumesAtEnd
-from support.api import POD, ApiWorld
+from support.api import POD, ApiWorld, api_world
 
 VALUE = "hf_a-value-that-nobody-is-shown"
 NAMING = POD | {"env": {"PLAIN": "as it is", "TOKEN": {"secret": "HF_TOKEN"}}}
@@ -174,14 +175,14 @@ async def test_half_a_character_is_refused(sqlite_world: ApiWorld):
     assert answer.status_code == 422
 
 
-async def test_one_person_keeps_so_many_and_replaces_what_is_there(world: ApiWorld):
-    owner = await world.browser("owner")
-    object.__setattr__(world.parts.settings.limits, "secrets_per_user", 2)
-    for name in ("A", "B"):
-        await owner.put(f"/api/v1/secrets/{name}", json={"value": "x"})
+async def test_one_person_keeps_so_many_and_replaces_what_is_there(database: Database):
+    async with api_world(database, limits={"secrets_per_user": 2}) as world:
+        owner = await world.browser("owner")
+        for name in ("A", "B"):
+            await owner.put(f"/api/v1/secrets/{name}", json={"value": "x"})
 
-    more = await owner.put("/api/v1/secrets/C", json={"value": "x"})
-    same = await owner.put("/api/v1/secrets/B", json={"value": "y"})
+        more = await owner.put("/api/v1/secrets/C", json={"value": "x"})
+        same = await owner.put("/api/v1/secrets/B", json={"value": "y"})
 
     assert (more.status_code, more.json()["code"]) == (409, "too_many_secrets")
     assert same.status_code == 200

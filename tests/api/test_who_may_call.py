@@ -86,6 +86,9 @@ TABLE: dict[str, tuple[int, int, int, int, int]] = {
     "GET /api/v1/secrets": (401, 200, 200, 200, 200),
     "PUT /api/v1/secrets/{secret}": (401, 200, 200, 200, 200),  # names are one's own: each sets theirs
     "DELETE /api/v1/secrets/{secret}": (401, 404, 204, 404, 204),
+    "GET /api/v1/registries": (401, 200, 200, 200, 200),
+    "PUT /api/v1/registries/{registry}": (401, 200, 200, 200, 200),  # hosts are for all: each sets who they are there
+    "DELETE /api/v1/registries/{registry}": (401, 404, 204, 404, 204),
     "GET /api/v1/system/epoch": (401, 403, 403, 200, 403),
     "POST /api/v1/system/epoch/confirm": (401, 403, 403, 200, 403),
     "GET /api/v1/events": (401, 200, 200, 200, 200),
@@ -135,6 +138,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/v1/pods/{pod}/ports/{port}": {"json": {"access": "public"}},
     "PATCH /api/v1/volumes/{volume}": {"json": {"size_gb": 30}},
     "PUT /api/v1/secrets/{secret}": {"json": {"value": "hunter2"}},
+    "PUT /api/v1/registries/{registry}": {"json": {"username": "ada", "password": "hunter2"}},
     "POST /sign-in": {"data": {"email": "owner@example.org", "password": "wrong"}},
     "POST /sign-in/link": {"data": {"token": "wrong"}},
     "POST /password": {"data": {"new_password": "a better password"}},
@@ -208,6 +212,11 @@ async def test_who_may_call(sqlite_world: ApiWorld, route: str):
         elif "{volume}" in path:
             answer = await owner.post("/api/v1/volumes", json={"name": f"data{number}", "size_gb": 20})
             things.append({"volume": answer.json()["id"]})
+        elif "{registry}" in path:
+            await owner.put(
+                f"/api/v1/registries/r{number}.example.org", json={"username": "ada", "password": "hunter2"}
+            )
+            things.append({"registry": f"r{number}.example.org"})
         elif "{secret}" in path:
             await owner.put(f"/api/v1/secrets/TOKEN_{number}", json={"value": "hunter2"})
             things.append({"secret": f"TOKEN_{number}"})

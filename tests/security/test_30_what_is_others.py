@@ -36,7 +36,7 @@ NOT_THEIRS = {
 PUBLIC = {"gpu_type": "cpu", "template": "jupyterlab", "request_id": "krq_none", "port": "8888", "identity_id": "idn_x"}
 
 # Makes or changes the caller's own thing of that name, whatever others have by it.
-ONES_OWN = {"PUT /api/v1/secrets/{secret}"}
+ONES_OWN = {"PUT /api/v1/secrets/{secret}", "PUT /api/v1/registries/{registry}"}
 
 
 async def test_a_field_that_is_not_asked_for_is_refused(sqlite_world: ApiWorld):
@@ -64,7 +64,9 @@ async def _things(world: ApiWorld) -> dict[str, str]:
     owner = await world.browser("owner")
     pod = (await owner.post("/api/v1/pods", json=POD)).json()
     await owner.put("/api/v1/secrets/TOKEN_OF_THE_OWNER", json={"value": "hunter2"})
+    await owner.put("/api/v1/registries/registry.of-the-owner", json={"username": "ada", "password": "hunter2"})
     return {
+        "registry": "registry.of-the-owner",
         "pod": pod["id"],
         "volume": pod["volume"]["id"],
         "key_id": (await owner.post("/api/v1/api-keys", json={"name": "k", "scopes": ["read"]})).json()["id"],

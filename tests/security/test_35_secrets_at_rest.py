@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
+from neuropod.accounts.registries.records import RegistryRow
 from neuropod.accounts.secrets.records import SecretRow
 from neuropod.db.engine import Database
 from neuropod.ids import PodId
@@ -30,6 +31,24 @@ async def test_a_ciphertext_that_was_put_elsewhere_does_not_open(world: ApiWorld
         mine = rows.pop((world.person("owner").id, "HF_TOKEN"))
         (theirs,) = rows.values()
         theirs.sealed = mine.sealed
+
+    async with world.database.read() as session:
+        with pytest.raises(WrongKeyError):
+            await world.parts.pods.workload(session, PodId(pod), 1)
+
+
+PLAIN = {"name": "lab", "image": "ghcr.io/lab/x", "volume": None}
+REGISTRIES = "/api/v1/registries"
+
+
+async def test_a_registrys_password_that_was_put_elsewhere_does_not_open(world: ApiWorld):
+    owner, outsider = await world.browser("owner"), await world.browser("outsider")
+    for asks, password in ((owner, VALUE), (outsider, "their own")):
+        await asks.put(f"{REGISTRIES}/ghcr.io", json={"username": "ada", "password": password})
+    pod = (await outsider.post("/api/v1/pods", json=PLAIN)).json()["id"]
+    async with world.database.write() as session:
+        rows = {row.owner_id: row for row in await session.scalars(select(RegistryRow))}
+        rows[world.person("outsider").id].sealed = rows[world.person("owner").id].sealed
 
     async with world.database.read() as session:
         with pytest.raises(WrongKeyError):
@@ -77,4 +96,33 @@ async def test_a_value_is_in_no_file_log_or_answer(sqlite_url: str, logged):
     assert any(b"HF_TOKEN" in content for content in files.values())
     assert all(VALUE.encode() not in content for content in files.values())
     assert "/api/v1/secrets" in logged()
+    assert VALUE not in logged()
+
+
+async def test_a_registrys_password_is_in_no_file_log_or_answer(sqlite_url: str, logged):
+    database = Database(sqlite_url)
+    folder = Path(make_url(sqlite_url).database or "").parent
+    login = {"username": "ada", "password": VALUE}
+    answers = []
+
+    async with api_world(database) as world:
+        owner = await world.browser("owner")
+        bodies = (login, login | {"password": [VALUE]}, login | {"more": VALUE}, login | {"password": VALUE + "\0"})
+        answers += [await owner.put(f"{REGISTRIES}/ghcr.io", json=body) for body in bodies]
+        made = await owner.post("/api/v1/pods", json=PLAIN)
+        await world.run(made.json()["id"])
+        answers.append(made)
+        for path in ("registries", "pods", "pods/lab", "pods/lab/events", "audit"):
+            answers.append(await owner.get(f"/api/v1/{path}"))
+        answers.append(await owner.delete(f"{REGISTRIES}/ghcr.io"))
+        given = [one.workload.pull_credential for one in world.fake.standing.values()]
+        files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    await database.aclose()
+
+    assert [login and login.password.reveal() for login in given] == [VALUE]  # the way there works, and still:
+    assert [answer.status_code for answer in answers[:4]] == [200, 422, 422, 422]
+    assert all(VALUE not in answer.text for answer in answers)
+    assert any(b"ghcr.io" in content for content in files.values())
+    assert all(VALUE.encode() not in content for content in files.values())
+    assert REGISTRIES in logged()
     assert VALUE not in logged()

@@ -16,6 +16,7 @@ from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.attachments.service import Volumes
 from neuropod.pods.people import Owners
+from neuropod.pods.registries.service import UserRegistries
 from neuropod.pods.secrets.service import UserSecrets
 from neuropod.pods.service import Pods
 from neuropod.pods.usage.series import Meter
@@ -53,6 +54,11 @@ class ApiParts:
     def volumes(self) -> Volumes:
         """The use-cases of volumes."""
         return Volumes(self.settings, self.clock, self.runtimes)
+
+    @property
+    def registries(self) -> UserRegistries:
+        """The use-cases of registries."""
+        return UserRegistries(self.settings, self.box, self.clock)
 
     @property
     def secrets(self) -> UserSecrets:

@@ -30,6 +30,7 @@ _OPTIONS = {
     "node_selector": "--node-label",
     "runtimes": "--runtime",
     "price": "--price",
+    "username": "--username",
     "owner": "--for",
     "volumes": "--volumes",
 }
@@ -43,6 +44,7 @@ _MISSING = {
     "such session": "see which there are: neuropod session ls",
     "such template": "see which there are: neuropod template ls",
     "such port": "see which there are: neuropod port ls POD",
+    "such registry": "see your registries: neuropod registry ls",
     "such secret": "see your secrets: neuropod secret ls",
     "such volume": "see your volumes: neuropod volume ls",
     "no key": "see which there are: neuropod key ls",

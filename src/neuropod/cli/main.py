@@ -16,6 +16,7 @@ _MODULES = {
     "template": "neuropod.cli.templates:template",
     "gpu-type": "neuropod.cli.gpu_types:gpu_type",
     "volume": "neuropod.cli.volumes:volume",
+    "registry": "neuropod.cli.registries:registry",
     "secret": "neuropod.cli.secrets:secret",
     "key": "neuropod.cli.keys:key",
     "session": "neuropod.cli.sessions:session",

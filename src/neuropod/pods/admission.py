@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from neuropod.accounts.records import UserRow
 from neuropod.kit.errors import ConflictError, ForbiddenError, NeuropodError, taken
 from neuropod.ledger.records import AccountRow
-from neuropod.pods.drafts import Draft, World, require_isolation
+from neuropod.pods.drafts import Draft
+from neuropod.pods.placing import World, require_isolation
 from neuropod.pods.store import Belongings
 from neuropod.settings import LimitSettings
 from neuropod.words import Role
@@ -38,7 +39,7 @@ def obstacles(has: Belongings, draft: Draft, world: World, name: str) -> Sequenc
     """
     found: list[NeuropodError] = []
     try:
-        require_isolation(world.runtimes[draft.runtime_id], has.owner, world.settings)
+        require_isolation(world, world.runtimes[draft.runtime_id], has.owner)
     except ForbiddenError as error:
         found.append(error)
     try:

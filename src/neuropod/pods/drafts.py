@@ -12,22 +12,19 @@ from neuropod.catalogue.records import GpuTypeRow
 from neuropod.catalogue.service import gpu_type_on_offer
 from neuropod.db.engine import ReadSession
 from neuropod.ids import RuntimeId, UserId
-from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError
+from neuropod.kit.errors import FieldError, InvalidInputError, NotFoundError
 from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods import rules
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
 from neuropod.pods.limits.bounds import AskedLimits, TimeLimits, limits_at_launch, limits_of
+from neuropod.pods.placing import Wanted, World, place_for, wrong_there
 from neuropod.pods.records import PodRow
 from neuropod.pods.secrets.resolving import wrong_secrets
-from neuropod.pods.workload import recipe_of
-from neuropod.runtimes.contract import Capability, Runtime
-from neuropod.runtimes.opened import Runtimes
-from neuropod.settings import Settings
 from neuropod.templates.service import show_template, snapshot_of
 from neuropod.templates.snapshot import TemplatePort, TemplateSnapshot
 from neuropod.volumes.service import Attachment, find_attachment
-from neuropod.words import JupyterMode, Role
+from neuropod.words import JupyterMode
 
 DEFAULT_GPU_TYPE = "cpu"
 
@@ -51,14 +48,6 @@ class Draft:
     ports: Sequence[TemplatePort]
     runtime_id: RuntimeId
     limits: TimeLimits
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What drafts depend on besides the request: settings, and the runtimes that this server has opened."""
-
-    settings: Settings
-    runtimes: Runtimes
 
 
 def refusal(wrong: Sequence[FieldError]) -> InvalidInputError:
@@ -94,7 +83,7 @@ async def draft_launch(
     wrong += wrong_volume
     runtime = None
     if not wrong_template:
-        runtime, wrong_runtime = _runtime(world, snapshot.image, snapshot, gpu_type, volume)
+        runtime, wrong_runtime = place_for(world, Wanted(snapshot.image, snapshot, gpu_type, volume), owner)
         wrong += wrong_runtime
     if wrong or runtime is None:
         raise refusal(wrong)
@@ -145,7 +134,8 @@ async def draft_edit(
     if isinstance(request.volume, VolumeRequest):
         volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
         wrong += wrong_volume
-    wrong += _wrong_there(world, pod, image if request.image is not UNSET else None, snapshot, gpu_type, volume)
+    wanted = Wanted(image if request.image is not UNSET else None, snapshot, gpu_type, volume)
+    wrong += wrong_there(world, pod, wanted, owner)
     if wrong:
         raise refusal(wrong)
     return Draft(
@@ -172,15 +162,6 @@ def _limits(
 ) -> tuple[TimeLimits, Sequence[FieldError]]:
     asked = AskedLimits(request.stop_after_seconds, request.idle_stop_after_seconds)
     return limits_of(asked, otherwise, world.settings.limits, unbounded=actor.is_admin)
-
-
-def require_isolation(runtime: Runtime, owner: UserRow, settings: Settings) -> None:
-    """Raise ForbiddenError where the runtime cannot keep pods apart and the owner is no administrator (SECURITY 7)."""
-    if Capability.TENANT_ISOLATION in runtime.capabilities or owner.role == Role.ADMIN:
-        return
-    if not settings.local.accept_no_isolation:
-        sentence = "this machine cannot keep pods apart, so only administrators run pods here (see neuropod doctor)"
-        raise ForbiddenError(sentence, code="no_isolation")
 
 
 async def _template(
@@ -246,94 +227,3 @@ async def _volume(
         default_gb=snapshot.volume_gb,
         field="volume",
     )
-
-
-def _runtime(
-    world: World,
-    image: str | None,
-    snapshot: TemplateSnapshot,
-    gpu_type: GpuTypeRow | None,
-    volume: Attachment | None,
-) -> tuple[Runtime | None, list[FieldError]]:
-    """Return the first runtime that can run it, on which its type is offered, and that has its volume."""
-    able = [one for one in world.runtimes.values() if _can_run(one, image, snapshot)]
-    if not able:
-        field = "template" if snapshot.name and image == snapshot.image else "image"
-        what = f"template {snapshot.name!r} needs" if field == "template" else "an image needs"
-        sentence = (
-            f"{what} a runtime that runs container images, and none is connected here; "
-            "choose a template that runs without one, such as jupyterlab"
-        )
-        return None, [FieldError(field, "no_runtime", sentence)]
-    offering = [one for one in able if gpu_type is None or _is_offered(world, gpu_type, one)]
-    if gpu_type is not None and not offering:
-        return None, [FieldError("gpu_type", "no_runtime", _why_not_offered(world, gpu_type))]
-    home = volume.runtime_id if volume is not None else None
-    for runtime in offering:
-        if home is None or runtime.id == home:
-            return runtime, []
-    sentence = (
-        f"this volume lives on {_told(world, home)}, and this pod would run on {_told(world, offering[0].id)}; "
-        "attach another volume (a new name makes one), or none"
-    )
-    return None, [FieldError("volume.name", "elsewhere", sentence)]
-
-
-def _wrong_there(
-    world: World,
-    pod: PodRow,
-    image: str | None,
-    snapshot: TemplateSnapshot,
-    gpu_type: GpuTypeRow | None,
-    volume: Attachment | None,
-) -> list[FieldError]:
-    """Return what of an edit does not go where the pod is, which it never leaves; what is None stays as it is."""
-    runtime_id = RuntimeId(pod.runtime_id)
-    here, wrong = world.runtimes.get(runtime_id), []
-    if image is not None and here is not None and not _can_run(here, image, snapshot):
-        sentence = f"this pod is on {_told(world, runtime_id)}, which runs no container images"
-        wrong.append(FieldError("image", "no_runtime", sentence))
-    if gpu_type is not None and not may_have_type(world, pod, gpu_type):
-        sentence = f"this pod is on {_told(world, runtime_id)}, where GPU type {gpu_type.name!r} is not offered"
-        wrong.append(FieldError("gpu_type", "no_runtime", sentence))
-    if volume is not None and volume.runtime_id not in {None, runtime_id}:
-        sentence = (
-            f"this volume lives on {_told(world, volume.runtime_id)}, and this pod on {_told(world, runtime_id)}; "
-            "attach another volume (a new name makes one), or none"
-        )
-        wrong.append(FieldError("volume.name", "elsewhere", sentence))
-    return wrong
-
-
-def may_have_type(world: World, pod: PodRow, gpu_type: GpuTypeRow) -> bool:
-    """Tell whether a type is offered where a pod is; while that is away, as far as is known."""
-    here = world.runtimes.get(RuntimeId(pod.runtime_id))
-    if here is not None:
-        return _is_offered(world, gpu_type, here)
-    return gpu_type.offered_on(world.runtimes.name_of(RuntimeId(pod.runtime_id)))
-
-
-def _can_run(runtime: Runtime, image: str | None, snapshot: TemplateSnapshot) -> bool:
-    abilities = runtime.capabilities
-    if recipe_of(image, snapshot) is not None and Capability.RECIPES in abilities:
-        return True
-    return image is not None and Capability.IMAGES in abilities
-
-
-def _is_offered(world: World, gpu_type: GpuTypeRow, runtime: Runtime) -> bool:
-    return gpu_type.offered_on(world.runtimes.name_of(runtime.id)) and gpu_type.found_by(runtime.capabilities)
-
-
-def _why_not_offered(world: World, gpu_type: GpuTypeRow) -> str:
-    name, named = gpu_type.name, ", ".join(gpu_type.runtimes)
-    away = [one for one in gpu_type.runtimes if one in world.runtimes.unopened]
-    if away:
-        return f"GPU type {name!r} is offered on {named}, which gives no answer now; try again later"
-    if named:
-        return f"GPU type {name!r} is offered on {named} alone, where this pod cannot run"
-    return f"no runtime that could run this pod has GPUs of type {name!r}"
-
-
-def _told(world: World, runtime_id: RuntimeId | None) -> str:
-    """Return what people call a runtime."""
-    return (None if runtime_id is None else world.runtimes.name_of(runtime_id)) or "another machine or cluster"

@@ -18,13 +18,14 @@ from neuropod.kit.errors import NeuropodError, NotFoundError
 from neuropod.kit.money import Micros
 from neuropod.pods import store
 from neuropod.pods.admission import obstacles
-from neuropod.pods.drafts import Draft, World, draft_launch
+from neuropod.pods.drafts import Draft, draft_launch
 from neuropod.pods.gpus.health import Held
 from neuropod.pods.gpus.holders import Holder, holders_of
 from neuropod.pods.gpus.store import held_devices, waiting_counts
 from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.lifecycle import Room
 from neuropod.pods.owners.named import future_owner
+from neuropod.pods.placing import World
 from neuropod.pods.queue.store import room, taken_of
 from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of, shortage, tied_host
 from neuropod.runtimes.contract import Capacity

@@ -25,7 +25,7 @@ from neuropod.ledger.store import lock_account
 from neuropod.pods import rules, store
 from neuropod.pods.acts import Act, tell, tell_of_exec
 from neuropod.pods.admission import admit, obstacles
-from neuropod.pods.drafts import Draft, World, draft_edit, draft_launch, may_have_type, refusal, require_isolation
+from neuropod.pods.drafts import Draft, draft_edit, draft_launch, refusal
 from neuropod.pods.entering import Entrance, entrance_of
 from neuropod.pods.hosts import pod_host
 from neuropod.pods.jupyter import signed_in_path
@@ -33,16 +33,18 @@ from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.limits.idleness import thresholds_of
 from neuropod.pods.owners.named import future_owner
+from neuropod.pods.placing import World, may_have_type, require_isolation
 from neuropod.pods.presence import Presence
 from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
+from neuropod.pods.registries.pulling import pulls_of
 from neuropod.pods.sealing import Sealing
 from neuropod.pods.secrets.resolving import resolve
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.status import WHY_STOPPED
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
-from neuropod.pods.workload import Attached, Lacking, Secrets, workload_of
+from neuropod.pods.workload import PLAIN_PULL, Attached, Lacking, Secrets, recipe_of, workload_of
 from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId, WorkloadRejectedError
 from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
@@ -374,36 +376,46 @@ class Pods:
     async def workloads(
         self, session: ReadSession, runs: Sequence[tuple[PodId, int]]
     ) -> dict[tuple[PodId, int], Workload | Lacking]:
-        """Return what the runtime is asked to run for incarnations (pod and number), in three queries at most."""
+        """Return what the runtime is asked to run for incarnations (pod and number), in five queries at most."""
         found = await store.pods_to_run(session, {pod_id for pod_id, _ in runs})
         with_gpus = [run for run in runs if run[0] in found and found[run[0]].pod.gpus]
         devices = await store.devices_of(session, with_gpus)
         given = await resolve(session, self._box, [one.pod for one in found.values()])
+        images = {pod_id: self._pulled(one.pod) for pod_id, one in found.items()}
+        wanted = {pod_id: (UserId(found[pod_id].pod.owner_id), image) for pod_id, image in images.items() if image}
+        pulls = await pulls_of(session, self._box, wanted)
         workloads: dict[tuple[PodId, int], Workload | Lacking] = {}
         for run in runs:
             if run[0] not in found:
                 continue
             named = given.get(run[0], {})
-            workloads[run] = (
-                named
-                if isinstance(named, Lacking)
-                else self._workload(found[run[0]], devices.get(run, ()), run[1], named)
-            )
+            if isinstance(named, Lacking):
+                workloads[run] = named
+                continue
+            one, pull = found[run[0]], pulls.get(run[0], PLAIN_PULL)
+            attached = Attached(one.owner_hash, one.volume, one.ports, devices.get(run, ()), one.finder, pull)
+            workloads[run] = self._workload(one.pod, attached, run[1], named)
         return workloads
 
-    def _workload(
-        self, found: store.PodToRun, devices: Sequence[str], incarnation: int, named: Mapping[str, Secret]
-    ) -> Workload:
-        row = found.pod
-        runtime = self._runtimes.get(RuntimeId(row.runtime_id))
+    def _workload(self, row: PodRow, attached: Attached, incarnation: int, named: Mapping[str, Secret]) -> Workload:
         return workload_of(
             self.workload_id(PodId(row.id), incarnation),
             row,
-            Attached(found.owner_hash, found.volume, found.ports, devices, found.finder),
+            attached,
             Secrets({**self._sealing.open_env(row), **named}, self._sealing.platform_token(row)),
-            runs_recipes=runtime is not None and Capability.RECIPES in runtime.capabilities,
+            runs_recipes=self._runs_recipes(row),
             stop_grace_seconds=self.policy.stop_grace_seconds,
         )
+
+    def _runs_recipes(self, row: PodRow) -> bool:
+        runtime = self._runtimes.get(RuntimeId(row.runtime_id))
+        return runtime is not None and Capability.RECIPES in runtime.capabilities
+
+    def _pulled(self, row: PodRow) -> str | None:
+        """Return the image that a runtime would pull for a pod; None where it runs a recipe."""
+        if self._runs_recipes(row) and recipe_of(row.image, TemplateSnapshot.from_json(row.template)) is not None:
+            return None
+        return row.image
 
     async def jupyter_tokens(self, session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, Secret]:
         """Return the Jupyter token of those of the pods that have one now, for the loop that asks after kernels."""
@@ -473,7 +485,7 @@ class Pods:
         admit(owner, None if has is None else has.account, self._settings.limits)
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         if isolated and runtime is not None:
-            require_isolation(runtime, owner, self._settings)
+            require_isolation(self._world, runtime, owner)
         return row, owner
 
     async def _is_on_its_way(self, session: ReadSession, row: PodRow) -> bool:

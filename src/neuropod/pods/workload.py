@@ -13,7 +13,15 @@ from neuropod.kit.secrets import Secret
 from neuropod.pods.records import PodRow
 from neuropod.pods.room import BYTES_PER_GB
 from neuropod.pods.rules import JUPYTER_PORT
-from neuropod.runtimes.contract import Readiness, Recipe, Resources, VolumeMount, Workload, WorkloadId
+from neuropod.runtimes.contract import (
+    Readiness,
+    Recipe,
+    RegistryCredential,
+    Resources,
+    VolumeMount,
+    Workload,
+    WorkloadId,
+)
 from neuropod.templates.snapshot import TemplateSnapshot
 from neuropod.volumes.records import VolumeRow
 from neuropod.words import JupyterMode, ReadyWhen
@@ -40,14 +48,26 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True)
+class Pull:
+    """How an image is pulled."""
+
+    credential: RegistryCredential | None = None
+    always: bool = False  # it is asked for anew at each start: somebody has private images at its registry
+
+
+PLAIN_PULL = Pull()
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
-    """What hangs on the pod: its owner's hash, its volume, its ports, the GPUs given to the incarnation, its type."""
+    """What hangs on the pod: its owner's hash, volume and ports, the GPUs given to the incarnation, type and image."""
 
     owner_hash: str
     volume: VolumeRow | None = None
     ports: Sequence[int] = ()
     devices: Sequence[str] = ()
     finder: Finder = NO_DEVICES
+    pull: Pull = PLAIN_PULL
 
 
 def workload_of(
@@ -84,6 +104,8 @@ def workload_of(
         ports=tuple(sorted(attached.ports)),
         readiness=readiness_of(snapshot, JupyterMode(pod.jupyter)),
         stop_grace_seconds=stop_grace_seconds,
+        pull_credential=None if recipe is not None else attached.pull.credential,
+        always_pull=recipe is None and attached.pull.always,
     )
 
 

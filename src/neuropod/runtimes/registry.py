@@ -3,14 +3,17 @@
 Called by `server`, which opens them (`opened.Runtimes`); one that cannot be opened is tried again.
 """
 
+from functools import partial
+
 from neuropod.ids import InstallationId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import Device
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
+from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.runtimes.opened import PlannedRuntime
-from neuropod.settings import Settings
+from neuropod.settings import ClusterSettings, Settings
 
 # So that all that is about GPUs can be tried where there is none.
 _FAKE_GPUS = (
@@ -29,7 +32,17 @@ def planned_runtimes(settings: Settings, installation: InstallationId, clock: Cl
     if settings.runs_local_pods:
         local, limits, folder = settings.local, settings.limits, settings.data_dir
         planned.append(PlannedRuntime("local", lambda: LocalRuntime(installation, local, limits, folder)))
-    return planned
+    clusters = (
+        PlannedRuntime(cluster.name, partial(_kubernetes, cluster, settings, installation, clock))
+        for cluster in settings.clusters
+    )
+    return [*planned, *clusters]
+
+
+def _kubernetes(
+    cluster: ClusterSettings, settings: Settings, installation: InstallationId, clock: Clock
+) -> KubernetesRuntime:
+    return KubernetesRuntime(installation, cluster, settings.limits, settings.data_dir, clock)
 
 
 def of_one_machine(runtime_id: RuntimeId) -> bool:

@@ -145,6 +145,9 @@ class LimitSettings(Group):
     secrets_per_user: Annotated[int, Field(gt=0)] = 100
     """Secrets that one person may keep. Default 100."""
 
+    registries_per_user: Annotated[int, Field(gt=0)] = 20
+    """Registries of images for which one person may keep a credential. Default 20."""
+
     ports_per_pod: Annotated[int, Field(gt=0, le=50)] = 20
     """Ports that a pod may expose. Default 20."""
 

@@ -289,6 +289,48 @@ async def test_a_pod_whose_type_is_not_offered_there_any_more_does_not_start(dat
     assert caught.value.code == "gpu_type_unavailable"
 
 
+async def _lab(database: Database, *, isolates: bool = True, **settings: Any) -> World:
+    abilities = {Capability.IMAGES} | ({Capability.TENANT_ISOLATION} if isolates else set())
+    cluster = {"name": "lab", "kubeconfig": "/etc/lab.yaml"} | settings
+    runtimes = {LAB: StandIn(LAB, frozenset(abilities))}
+    return await make_world(database, runtimes=runtimes, kubernetes=[cluster], local={"accept_no_isolation": True})
+
+
+async def test_clients_run_the_images_that_a_cluster_allows_and_administrators_any(database: Database):
+    world = await _lab(database, images=["docker.io/library/*", "ghcr.io/lab/*"])
+
+    error = await _refused(world, image="quay.io/mine/miner")
+
+    assert codes(error) == {"image": "not_allowed"}
+    assert (await world.launch("ok", image="ghcr.io/lab/x:1")).runtime_id == LAB
+    assert (await world.launch("any", image="quay.io/mine/miner", owner=world.admin)).runtime_id == LAB
+    request = EditRequest(image="quay.io/mine/miner", restart=True)
+    with pytest.raises(InvalidInputError) as caught:
+        await _ask(world, world.pods.edit_pod, "ok", request)
+    assert codes(caught.value) == {"image": "not_allowed"}
+
+
+async def test_what_an_administrators_template_names_everybody_may_run(database: Database):
+    world = await _lab(database, images=["ghcr.io/lab/*"])
+
+    pod = await world.launch("lab", image=None, template="ubuntu")
+
+    assert pod.runtime_id == LAB
+    with pytest.raises(InvalidInputError) as caught:
+        await _ask(world, world.pods.edit_pod, "lab", EditRequest(image="ubuntu:rolling", restart=True))
+    assert codes(caught.value) == {"image": "not_allowed"}
+
+
+async def test_what_this_machine_accepts_holds_for_no_cluster(database: Database):
+    world = await _lab(database, isolates=False)
+
+    with pytest.raises(ForbiddenError, match="cluster lab does not keep pods apart") as caught:
+        await world.launch()
+
+    assert caught.value.code == "no_isolation"
+    assert (await world.launch("lab", owner=world.admin)).runtime_id == LAB
+
+
 async def test_without_isolation_only_administrators_launch_unless_a_setting_accepts_it(database: Database):
     open_runtime = {RUNTIME: StandIn(capabilities=frozenset({Capability.IMAGES}))}
     strict = await make_world(database, runtimes=open_runtime)

@@ -13,6 +13,7 @@ from typing import Any
 from neuropod.accounts.access import Actor, require_administrator, require_hand, require_scope
 from neuropod.accounts.people import store
 from neuropod.accounts.records import SessionRow, UserRow
+from neuropod.accounts.registries.store import delete_registries
 from neuropod.accounts.secrets.store import delete_secrets
 from neuropod.db.audit import record_act
 from neuropod.db.engine import ReadSession, Session, Topic
@@ -138,9 +139,10 @@ class People:
     async def begin_deletion(
         self, session: Session, user: str, *, volumes: VolumesAtEnd, actor: Actor
     ) -> tuple[UserRow, bool]:
-        """Delete a user: sessions, links, keys, identities, secrets and password end now. Tell whether that is new.
+        """Delete a user: sessions, links, keys, identities, secrets, registries and password end now.
 
-        The caller holds the user's account lock and deletes their pods; `close` comes when nothing is left.
+        Tell whether that is new. The caller holds the user's account lock and deletes their pods; `close` comes when
+        nothing is left.
         """
         require_administrator(actor, Scope.WRITE)
         row = await self._not_oneself(session, user, actor, "delete")
@@ -155,6 +157,7 @@ class People:
         await store.revoke_keys(session, row.id, now=now)
         await store.delete_identities(session, row.id)
         await delete_secrets(session, row.id)
+        await delete_registries(session, row.id)
         self._note(session, "delete_user", row, actor=actor, volumes=volumes)
         return row, True
 

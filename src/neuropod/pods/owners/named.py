@@ -5,9 +5,10 @@ from neuropod.accounts.service import normal_email
 from neuropod.db.engine import ReadSession
 from neuropod.ids import UserId
 from neuropod.kit.errors import FieldError, ForbiddenError, InvalidInputError, NeuropodError
-from neuropod.pods.drafts import World, draft_launch, refusal
+from neuropod.pods.drafts import draft_launch, refusal
 from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.owners import store
+from neuropod.pods.placing import World
 from neuropod.words import Role
 
 

@@ -1,0 +1,1 @@
+"""What users keep for registries of images: who they are there."""
