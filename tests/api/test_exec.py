@@ -257,7 +257,7 @@ async def test_a_command_ends_when_its_client_goes(here: Served):
 
 async def test_a_reader_who_is_slow_stops_the_command_and_gets_everything(here: Served):
     pod = await here.running_pod()
-    size = 32 << 20
+    size = 64 << 20  # several times what the kernel's buffers take: 6 to 9 MiB here, by its own choice each time
 
     async with here.command(pod, await here.cookie("owner"), "head", "-c", str(size)) as command:
         await command.hear()
@@ -266,7 +266,7 @@ async def test_a_reader_who_is_slow_stops_the_command_and_gets_everything(here: 
         written = execution.written
         await command.to_the_end()
 
-    assert written < 8 << 20
+    assert written < size // 2
     assert len(command.output[STDOUT]) == size
 
 
