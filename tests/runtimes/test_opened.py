@@ -21,6 +21,7 @@ class Place:
         self.built = 0
         self.let_go = 0
         self.hangs = False
+        self.breaks = False
         self.called = called or name
         self._world = FakeWorld(ManualClock())
 
@@ -35,6 +36,8 @@ class Place:
             async def open(self) -> None:
                 if place.hangs:
                     await asyncio.Event().wait()
+                if place.breaks:
+                    raise ZeroDivisionError("a defect")
                 if place.away:
                     raise RuntimeUnavailableError(place.away)
 
@@ -104,6 +107,17 @@ async def test_one_that_gives_no_answer_does_not_keep_the_others(monkeypatch: py
 
     assert list(runtimes) == [here("near")]
     assert runtimes.unopened == {"far": "no answer within 0 s"}
+    assert far.let_go == 1
+
+
+async def test_a_defect_in_one_takes_no_other_down():
+    near, far = Place("near"), Place("far")
+    far.breaks = True
+    runtimes = Runtimes([near.planned(), far.planned()])
+
+    await runtimes.open_missing()
+
+    assert (list(runtimes), runtimes.unopened) == ([here("near")], {"far": "ZeroDivisionError: a defect"})
     assert far.let_go == 1
 
 

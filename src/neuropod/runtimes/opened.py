@@ -100,6 +100,11 @@ class Runtimes(Mapping[RuntimeId, Runtime]):
                 log.warning("a runtime cannot be opened; its pods are unreachable", runtime=planned.name, error=why)
             self._unopened[planned.name] = why
             return
+        except Exception as error:  # a defect in opening one must not take the others down, now or later
+            await runtime.aclose()
+            log.exception("a runtime cannot be opened", runtime=planned.name)
+            self._unopened[planned.name] = f"{type(error).__name__}: {error}"
+            return
         self._names = {**self._names, runtime.id: planned.name}
         del self._unopened[planned.name]
         places = {one.name: place for place, one in enumerate(self._planned)}

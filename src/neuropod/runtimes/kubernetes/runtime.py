@@ -67,7 +67,13 @@ class KubernetesRuntime:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        can = {Capability.IMAGES, Capability.EXEC, Capability.USAGE, Capability.VOLUMES}
+        can = {
+            Capability.IMAGES,
+            Capability.EXEC,
+            Capability.USAGE,
+            Capability.VOLUMES,
+            Capability.GPU_RESOURCES,
+        }
         isolates = self._cluster is not None and self._cluster.isolates
         return frozenset(can | ({Capability.TENANT_ISOLATION} if isolates else set()))
 
