@@ -15,6 +15,7 @@ from neuropod.settings import ClusterSettings
 from runtimes.conformance import Conformance, Kit
 from runtimes.conformance.commands import execution
 from runtimes.conformance.kit import started
+from runtimes.conformance.reaching import ReachRules
 from support.cluster_pods import BUSYBOX, DEBIAN, PORT, SERVE, SLEEP, cluster_settings, opened, shell
 
 MIB = 1 << 20
@@ -143,3 +144,12 @@ async def _give_until_it_waits(command: Execution, most: int) -> int:
             break
         given += MIB
     return given
+
+
+class TestPortsThroughTheApiServer(ReachRules):
+    """The rules of ports and watches where pods have no route from here: as on Minikube, with a kubeconfig alone."""
+
+    @pytest.fixture
+    async def kit(self, tmp_path: Path) -> AsyncIterator[ClusterKit]:
+        async with opened_kit(tmp_path / "data", cluster_settings(reach="portforward", gateway_networks=())) as kit:
+            yield kit

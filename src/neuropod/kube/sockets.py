@@ -80,8 +80,8 @@ class WebSocket(Connected):
         raise NotImplementedError
 
     def send_message(self, *parts: bytes) -> None:
-        """Send one message made of these parts; after the end, nothing."""
-        if self._transport is not None and not self._over:
+        """Send one message made of these parts; after the end, also once the other end has said goodbye, nothing."""
+        if self._transport is not None and not self._over and self._machine.state is OPEN:
             self._machine.send_binary(b"".join(parts))
             self._flush()
 

@@ -6,8 +6,8 @@ where here a server that answers is ready, and it looks once a second, as long a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
@@ -27,7 +27,11 @@ log = structlog.get_logger(__name__)
 _ANSWER_SECONDS = 10.0
 _AGAIN_SECONDS = 1.0  # after the API server did not take the note
 
-Connect = Callable[[WorkloadId, int], Awaitable[Connection]]
+
+class Connect(Protocol):
+    """See reaching.Ports.connect."""
+
+    async def __call__(self, workload_id: WorkloadId, port: int, *, probing: bool) -> Connection: ...
 
 
 class Probes:
@@ -73,7 +77,7 @@ class Probes:
 
     async def _answers(self, workload_id: WorkloadId, port: int, *, http: bool) -> bool:
         try:
-            connection = await self._connect(workload_id, port)
+            connection = await self._connect(workload_id, port, probing=http)
             answer = _Answer(REQUEST if http else b"")
             transport = await connection.attach(answer)
         except (NotReadyError, RuntimeUnavailableError, OSError):

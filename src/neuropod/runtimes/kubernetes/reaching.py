@@ -19,7 +19,7 @@ from neuropod.runtimes.kubernetes.watching import ClusterWatch
 
 _PROVEN = 10_000
 _DIAL_SECONDS = 3.0
-_REFUSAL_SECONDS = 0.25  # so long a node may take to say that nothing listens; it never says that something does
+_REFUSAL_SECONDS = 1.0  # so long a node may take to say that nothing listens; it never says that something does
 
 
 class Ports:
@@ -32,8 +32,8 @@ class Ports:
         self._direct = direct
         self._proven: dict[tuple[str, int], None] = {}  # ports by the Pod's UID, the latest last
 
-    async def connect(self, workload_id: WorkloadId, port: int) -> Connection:
-        """See the contract.
+    async def connect(self, workload_id: WorkloadId, port: int, *, probing: bool = False) -> Connection:
+        """See the contract. A probe waits for no refusal: it sees by the answer whether there is one.
 
         An address is believed only while the watch stands, or fresh from the API server: it may be another's soon
         after its Pod has ended (SECURITY 3). It is asked again after the connection was made.
@@ -44,9 +44,11 @@ class Ports:
         if self._direct:
             connection = await dial(pod.status.pod_ip, port)
         else:
-            key, proven = (pod.metadata.uid, port), (pod.metadata.uid, port) in self._proven
-            connection = await forward(self._client, (pod.metadata.namespace, pod.metadata.name), port, proven=proven)
-            self._prove(key)
+            key = pod.metadata.uid, port
+            place = pod.metadata.namespace, pod.metadata.name
+            connection = await forward(self._client, place, port, proven=probing or key in self._proven)
+            if not probing:
+                self._prove(key)
         now = self._watch.at((pod.metadata.namespace, pod.metadata.name))
         if now is not None and (now.metadata.uid != pod.metadata.uid or is_ended(now)) and self._watch.fresh:
             await _let_go(connection)
@@ -112,7 +114,6 @@ async def forward(client: KubeClient, key: Key, port: int, *, proven: bool) -> C
 async def _unless_refused(stream: PortForward, port: int) -> Connection:
     held = _Held()
     transport = await stream.attach(held)
-    transport.pause_reading()  # what a server says first stays on its way
     try:
         async with asyncio.timeout(_REFUSAL_SECONDS):
             await held.over.wait()
@@ -157,8 +158,6 @@ class _Held(asyncio.Protocol):
                 protocol.data_received(bytes(self.data))
         if self.over.is_set():
             asyncio.get_running_loop().call_soon(protocol.connection_lost, self.error)
-        else:
-            transport.resume_reading()
 
 
 def _feed_buffered(protocol: asyncio.BufferedProtocol, data: bytes) -> None:

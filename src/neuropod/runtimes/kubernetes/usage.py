@@ -50,6 +50,8 @@ class _ClaimReference(Shape, frozen=True):
 
 class _Volume(Shape, frozen=True):
     used_bytes: int | None = None
+    capacity_bytes: int | None = None
+    available_bytes: int | None = None
     pvc_ref: _ClaimReference | None = None
 
 
@@ -77,11 +79,20 @@ _DECODER = msgspec.json.Decoder(_Summary)
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimUse:
+    """The file system that a claim is mounted from; that of a folder-like claim is everybody's (see volumes)."""
+
+    used_bytes: int
+    capacity_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeUse:
     """What one node told: by the UID of Pods, and by claims that are mounted there."""
 
     pods: Mapping[str, Usage]
-    claims: Mapping[Key, int]
+    claims: Mapping[Key, ClaimUse]
 
 
 _NOTHING = NodeUse({}, {})
@@ -110,8 +121,8 @@ class NodeStats:
         told = await asyncio.gather(*(self._of(node) for node in sorted(set(nodes)) if node))
         return {uid: usage for use in told for uid, usage in use.pods.items()}
 
-    async def claims(self, nodes: Iterable[str]) -> Mapping[Key, int]:
-        """Return how many bytes are used of claims that are mounted on these nodes."""
+    async def claims(self, nodes: Iterable[str]) -> Mapping[Key, ClaimUse]:
+        """Return how the claims are that are mounted on these nodes."""
         told = await asyncio.gather(*(self._of(node) for node in sorted(set(nodes)) if node))
         return {key: used for use in told for key, used in use.claims.items()}
 
@@ -163,20 +174,20 @@ def read_summary(text: str) -> NodeUse:
         log.warning("a kubelet's summary cannot be read", error=str(error))
         return _NOTHING
     pods: dict[str, Usage] = {}
-    claims: dict[Key, int] = {}
+    claims: dict[Key, ClaimUse] = {}
     for pod in summary.pods:
         nanos = [one.cpu.usage_core_nano_seconds for one in pod.containers]
         memory = [one.memory.working_set_bytes for one in pod.containers]
-        own_volume = None
         for volume in pod.volume:
             if volume.pvc_ref is not None and volume.used_bytes is not None:
-                claims[volume.pvc_ref.namespace, volume.pvc_ref.name] = own_volume = volume.used_bytes
+                claims[volume.pvc_ref.namespace, volume.pvc_ref.name] = ClaimUse(
+                    volume.used_bytes, volume.capacity_bytes or 0, volume.available_bytes or 0
+                )
         if not pod.containers or None in nanos or None in memory:
             continue
         pods[pod.pod_ref.uid] = Usage(
             cpu_seconds=sum(filter(None, nanos)) / 10**9,
             memory_bytes=sum(filter(None, memory)),
             container_disk_bytes=pod.ephemeral_storage.used_bytes or 0,
-            volume_bytes=own_volume,
         )
     return NodeUse(pods, claims)

@@ -25,15 +25,15 @@ from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.seen import is_ended
 from neuropod.runtimes.kubernetes.shapes import ClaimShape, PodShape, StorageClassShape
-from neuropod.runtimes.kubernetes.usage import NodeStats
+from neuropod.runtimes.kubernetes.usage import ClaimUse, NodeStats
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
 from neuropod.settings import ClusterSettings
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _CLASSES_SECONDS = 60.0
 _GROWTH_LOOKS, _GROWTH_PAUSE_SECONDS = 12, 0.25
-_FULL = 0.999  # of its size: next to nothing can be written then
-_LEAST_FREE = 1 << 20
+_LEAST_FREE = 1 << 20  # with less, next to nothing can be written
+_SHARED = 1.5  # times its size: a file system that large is not the volume's own
 
 
 class Claims:
@@ -55,7 +55,7 @@ class Claims:
         self._settings = settings
         self._clock = clock
         self._classes: tuple[float, list[StorageClassShape]] | None = None
-        self._used: dict[VolumeId, int] = {}  # when it was measured last, mounted
+        self._used: dict[VolumeId, ClaimUse] = {}  # when it was measured last, mounted
 
     # ---- first use
 
@@ -144,7 +144,7 @@ class Claims:
             measured = mounted.get((claim.metadata.namespace, claim.metadata.name))
             if measured is not None:
                 self._used[volume_id] = measured
-            found[volume_id] = use_of(claim, self._used.get(volume_id, 0), self._clock)
+            found[volume_id] = use_of(claim, self._used.get(volume_id), self._clock)
         return found
 
     async def grow(self, volume_id: VolumeId, size_bytes: int) -> bool:
@@ -201,15 +201,19 @@ class Claims:
         self._used.pop(volume_id, None)
 
 
-def use_of(claim: ClaimShape, used_bytes: int, clock: Clock) -> VolumeUse:
-    """Return how a volume is; one that is not bound yet has the size that it was asked for."""
+def use_of(claim: ClaimShape, measured: ClaimUse | None, clock: Clock) -> VolumeUse:
+    """Return how a volume is; one that is not bound yet has the size that it was asked for.
+
+    Of a class that makes folders on a shared disk nobody measures the single volume: 0 is used as far as is known, and
+    it is full when the disk is.
+    """
     asked = count_of(claim.spec.resources.requests.get("storage", "0"))
     size = count_of(claim.status.capacity.get("storage", "0")) or asked
-    free = size - used_bytes
+    own = measured is not None and measured.capacity_bytes <= size * _SHARED
     return VolumeUse(
         size_bytes=size,
-        used_bytes=used_bytes,
-        full=size > 0 and (used_bytes >= size * _FULL or free < _LEAST_FREE),
+        used_bytes=measured.used_bytes if measured is not None and own else 0,
+        full=measured is not None and measured.available_bytes < _LEAST_FREE,
         measured_at=clock.now(),
         grows_later=asked > size,
     )
