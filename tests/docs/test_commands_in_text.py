@@ -24,7 +24,7 @@ _BESIDE = re.compile(r"[a-z-]+(?:\|[a-z-]+)+")
 
 
 def _commands(text: str) -> Iterator[list[str]]:
-    for found in _COMMAND.finditer(text):
+    for found in _COMMAND.finditer(re.sub(r"\\\n\s*", "", text)):  # a command may go on in the next line
         words = shlex.split(found[1].replace("…", ""), comments=True)
         words = words[: words.index("--")] if "--" in words else words
         beside = next((word for word in words if _BESIDE.fullmatch(word)), None)
