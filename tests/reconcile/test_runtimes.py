@@ -61,7 +61,7 @@ class FarServer:
         self.failures = FailureHook()
         self.loop = PodsLoop(world, self.failures)
         self.resync = ResyncLoop(world)
-        self.presence = PresenceLoop(world, self.pods.presence)
+        self.presence = PresenceLoop(world, self.pods.presence, "srv_here")
         self.opening = RuntimesLoop(world)
         self.told: set[Topic] = set()
         plant.database.listen(self.told.update)
