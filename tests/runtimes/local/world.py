@@ -377,9 +377,10 @@ def keeper_crashed(work: Path) -> dict[str, Any]:
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
 
     def child(ready: Callable[[], None]) -> None:
-        network.open_network(plan)
+        opened = network.open_network(plan)  # held: with it goes its end of the keeper's socket, and so the keeper
         ready()
         signal.pause()
+        opened.close()
 
     found: dict[str, Any] = {}
     for who in ("shim", "both"):
