@@ -68,6 +68,7 @@ def _deployment(name: str, providers: list[str]) -> dict[str, Any]:
         "command": [
             "/program/traefik",
             "--entrypoints.web.address=:80",
+            "--entrypoints.web.http.aliasheadersstrategy=delete",  # see docs/howto/carry-ports-on-kubernetes.md
             "--ping=true",
             "--ping.entrypoint=web",
             "--global.checknewversion=false",

@@ -214,7 +214,7 @@ def cgroup_hierarchies() -> list[Path]:
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         return [root]
-    return [path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.name != "unified"]
+    return [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
 def _make_network() -> None:
