@@ -31,10 +31,17 @@ def test_a_name_that_breaks_the_rule_is_no_pod_name(name):
 
 
 def test_ids_made_later_sort_later():
-    ids = [new_id("pod") for _ in range(3)]
+    ids = [new_id("pod") for _ in range(1000)]  # many in each millisecond
 
-    assert len(set(ids)) == 3
-    assert [i[:14] for i in ids] == sorted(i[:14] for i in ids)
+    assert len(set(ids)) == 1000
+    assert ids == sorted(ids)
+
+
+def test_ids_rise_also_when_the_clock_is_set_back(monkeypatch):
+    before = new_id("pod")
+    monkeypatch.setattr("neuropod.kit.identifiers.time.time_ns", lambda: 0)
+
+    assert new_id("pod") > before
 
 
 @given(st.integers(-(10**15), 10**15))
