@@ -12,6 +12,7 @@ from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.secrets import SecretBox
 from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.lifecycle import Policy
+from neuropod.pods.quoting import Quote
 from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation, release
 from neuropod.pods.service import Pods
 from neuropod.pods.views import PodView
@@ -56,7 +57,16 @@ class World:
     async def launch(self, name: str = "lab", owner: UserRow | None = None, **values: Any) -> PodView:
         request = LaunchRequest(**({"name": name, "image": "plain", "volume": None} | values))
         async with self.database.write() as session:
-            return await self.pods.launch_pod(session, request, actor=actor_of(owner or self.alice))
+            return await self.pods.launch_pod(
+                session, request, actor=actor_of(owner or self.alice), capacities=self.capacities
+            )
+
+    async def quote(self, name: str = "lab", owner: UserRow | None = None, **values: Any) -> Quote:
+        request = LaunchRequest(**({"name": name, "image": "plain", "volume": None} | values))
+        async with self.database.read() as session:
+            return await self.pods.quote_pod(
+                session, request, capacities=self.capacities, actor=actor_of(owner or self.alice)
+            )
 
     async def show(self, pod: str, actor: Actor | None = None) -> PodView:
         async with self.database.read() as session:

@@ -12,14 +12,19 @@ from neuropod.pods.room import BYTES_PER_GB, Taken, free_by_host
 from neuropod.runtimes.contract import Capability, Capacity, Runtime, RuntimeUnavailableError
 from neuropod.templates.snapshot import TemplateSnapshot
 
+_CHOICE_SECONDS = 2.0  # a cluster that hangs holds no launch up that another could take
 
-async def capacities(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, Capacity]:
-    """Return what each runtime that answers can promise in all."""
+
+async def capacities(
+    runtimes: Mapping[RuntimeId, Runtime], *, within_seconds: float | None = None
+) -> dict[RuntimeId, Capacity]:
+    """Return what each runtime that answers (within that time) can promise in all."""
 
     async def of(runtime: Runtime) -> Capacity | None:
         try:
-            return await runtime.capacity()
-        except RuntimeUnavailableError:
+            async with asyncio.timeout(within_seconds):
+                return await runtime.capacity()
+        except (RuntimeUnavailableError, TimeoutError):
             return None
 
     asked = list(runtimes.items())  # while they answer another one may be opened
@@ -27,6 +32,14 @@ async def capacities(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, C
     return {
         runtime_id: capacity for (runtime_id, _), capacity in zip(asked, found, strict=True) if capacity is not None
     }
+
+
+async def to_choose_from(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, Capacity]:
+    """Return by what a launch chooses among runtimes: nothing is asked where there is one, and nobody waits for long.
+
+    One that does not answer in time counts as one that does not answer.
+    """
+    return await capacities(runtimes, within_seconds=_CHOICE_SECONDS) if len(runtimes) > 1 else {}
 
 
 def units(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> tuple[int, int]:

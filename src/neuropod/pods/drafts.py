@@ -4,7 +4,7 @@ Called by service for launch and edit, under the owner's account lock. Every wro
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
@@ -16,11 +16,16 @@ from neuropod.kit.errors import FieldError, InvalidInputError, NotFoundError
 from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods import rules
+from neuropod.pods.choice import Prospect, chosen
+from neuropod.pods.gpus.store import waiting_counts
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
 from neuropod.pods.limits.bounds import AskedLimits, TimeLimits, limits_at_launch, limits_of
-from neuropod.pods.placing import Wanted, World, place_for, wrong_there
+from neuropod.pods.placing import Wanted, World, places_for, wrong_there
+from neuropod.pods.queue.store import taken_of
 from neuropod.pods.records import PodRow
+from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of
 from neuropod.pods.secrets.resolving import wrong_secrets
+from neuropod.runtimes.contract import Capacity, Runtime
 from neuropod.templates.service import show_template, snapshot_of
 from neuropod.templates.snapshot import TemplatePort, TemplateSnapshot
 from neuropod.volumes.service import Attachment, find_attachment
@@ -57,9 +62,18 @@ def refusal(wrong: Sequence[FieldError]) -> InvalidInputError:
 
 
 async def draft_launch(
-    session: ReadSession, request: LaunchRequest, world: World, *, owner: UserRow, actor: Actor
+    session: ReadSession,
+    request: LaunchRequest,
+    world: World,
+    *,
+    owner: UserRow,
+    actor: Actor,
+    capacities: Mapping[RuntimeId, Capacity] | None = None,
 ) -> Draft:
-    """Return the pod that the request makes. Raises InvalidInputError with every wrong field."""
+    """Return the pod that the request makes. Raises InvalidInputError with every wrong field.
+
+    Where it may run on several runtimes, `capacities` say which has room; without them it is the first.
+    """
     wrong = list(rules.wrong_name(request.name))
     template_id, snapshot, wrong_template = await _template(session, request, actor)
     wrong += wrong_template
@@ -81,12 +95,14 @@ async def draft_launch(
     wrong += wrong_limits
     volume, wrong_volume = await _volume(session, request.volume, snapshot, owner)
     wrong += wrong_volume
-    runtime = None
+    places: Sequence[Runtime] = ()
     if not wrong_template:
-        runtime, wrong_runtime = place_for(world, Wanted(snapshot.image, snapshot, gpu_type, volume), owner)
+        places, wrong_runtime = places_for(world, Wanted(snapshot.image, snapshot, gpu_type, volume), owner)
         wrong += wrong_runtime
-    if wrong or runtime is None:
+    if wrong or gpu_type is None:
         raise refusal(wrong)
+    need = need_of_launch(gpu_type, request.gpu_count, disk_gb, volume)
+    runtime_ids = [runtime.id for runtime in places]
     return Draft(
         template_id=template_id,
         snapshot=snapshot,
@@ -101,9 +117,48 @@ async def draft_launch(
         env_secrets=env_secrets,
         jupyter=jupyter,
         ports=rules.ports_with_defaults(request.ports, snapshot.ports, jupyter),
-        runtime_id=runtime.id,
+        runtime_id=await _chosen(session, runtime_ids, need, gpu_type.name, volume, capacities or {}),
         limits=limits,
     )
+
+
+def need_of_launch(gpu_type: GpuTypeRow, count: int, container_disk_gb: int, volume: Attachment | None) -> Need:
+    """Return what a pod of so many units of a type takes."""
+    return need_of(
+        cpu_cores=gpu_type.cpu_cores * count,
+        memory_gb=gpu_type.memory_gb * count,
+        container_disk_gb=container_disk_gb,
+        gpus=gpu_type.gpus * count,
+        finder=gpu_type.finder,
+        volume_id=None if volume is None or volume.row is None else volume.row.id,
+    )
+
+
+def with_new_volume(taken: Taken, volume: Attachment | None) -> Taken:
+    """Return what is taken once the launch has made its volume."""
+    if volume is None or volume.row is not None:
+        return taken
+    return replace(taken, volume_bytes=taken.volume_bytes + volume.size_gb * BYTES_PER_GB)
+
+
+async def _chosen(
+    session: ReadSession,
+    places: Sequence[RuntimeId],
+    need: Need,
+    gpu_type: str,
+    volume: Attachment | None,
+    capacities: Mapping[RuntimeId, Capacity],
+) -> RuntimeId:
+    """Return to which of the places the pod goes; of one alone nothing is read."""
+    if len(places) == 1:
+        return places[0]
+    taken = await taken_of(session, places)
+    waiting = await waiting_counts(session, places)
+    prospects = [
+        Prospect(one, capacities.get(one), with_new_volume(taken[one], volume), waiting.get((one, gpu_type), 0))
+        for one in places
+    ]
+    return chosen(prospects, need)
 
 
 async def draft_edit(

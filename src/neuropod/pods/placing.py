@@ -1,8 +1,8 @@
 """Where a pod may run: on a runtime that can, on which its type is offered, that has its volume and allows its image.
 
-Called by drafts (launch, edit, quote) and service (start). It chooses among the runtimes that this server has opened,
-in the order of the settings; a pod never leaves the one that it was made on. How much is free is not its business: who
-finds no room waits for it where it belongs.
+Called by drafts (launch, edit, quote) and service (start). It looks among the runtimes that this server has opened, in
+the order of the settings; a pod never leaves the one that it was made on. How much is free is not its business but
+`choice`'s.
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ class Wanted:
         return "template" if self.snapshot.name and self.image == self.snapshot.image else "image"
 
 
-def place_for(world: World, wanted: Wanted, owner: UserRow) -> tuple[Runtime | None, list[FieldError]]:
-    """Return the first runtime where all that is wanted goes together, or the first thing that goes nowhere."""
+def places_for(world: World, wanted: Wanted, owner: UserRow) -> tuple[list[Runtime], list[FieldError]]:
+    """Return the runtimes where all that is wanted goes together; of none, the first thing that goes nowhere."""
     able = [one for one in world.runtimes.values() if _can_run(one, wanted)]
     if not able:
         what = f"template {wanted.snapshot.name!r} needs" if wanted.field == "template" else "an image needs"
@@ -63,22 +63,21 @@ def place_for(world: World, wanted: Wanted, owner: UserRow) -> tuple[Runtime | N
             f"{what} a runtime that runs container images, and none is connected here; "
             "choose a template that runs without one, such as jupyterlab"
         )
-        return None, [FieldError(wanted.field, "no_runtime", sentence)]
+        return [], [FieldError(wanted.field, "no_runtime", sentence)]
     offering = [one for one in able if wanted.gpu_type is None or _is_offered(world, wanted.gpu_type, one)]
     if wanted.gpu_type is not None and not offering:
-        return None, [FieldError("gpu_type", "no_runtime", _why_not_offered(world, wanted.gpu_type))]
+        return [], [FieldError("gpu_type", "no_runtime", _why_not_offered(world, wanted.gpu_type))]
     allowing = [one for one in offering if _allows(world, one, wanted, owner)]
     if not allowing:
-        return None, [_not_allowed(wanted.field, world.told(offering[0].id))]
+        return [], [_not_allowed(wanted.field, world.told(offering[0].id))]
     home = wanted.volume.runtime_id if wanted.volume is not None else None
-    for runtime in allowing:
-        if home is None or runtime.id == home:
-            return runtime, []
+    if places := [one for one in allowing if home in {None, one.id}]:
+        return places, []
     sentence = (
         f"this volume lives on {world.told(home)}, and this pod would run on {world.told(allowing[0].id)}; "
         "attach another volume (a new name makes one), or none"
     )
-    return None, [FieldError("volume.name", "elsewhere", sentence)]
+    return [], [FieldError("volume.name", "elsewhere", sentence)]
 
 
 def wrong_there(world: World, pod: PodRow, wanted: Wanted, owner: UserRow) -> list[FieldError]:

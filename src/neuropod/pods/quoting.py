@@ -5,7 +5,7 @@ launch asks (`draft_launch`, `admission.obstacles`, `room`). It promises nothing
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from neuropod.accounts.access import Actor, require_scope
 from neuropod.accounts.records import UserRow
@@ -18,7 +18,7 @@ from neuropod.kit.errors import NeuropodError, NotFoundError
 from neuropod.kit.money import Micros
 from neuropod.pods import store
 from neuropod.pods.admission import obstacles
-from neuropod.pods.drafts import Draft, draft_launch
+from neuropod.pods.drafts import Draft, draft_launch, need_of_launch, with_new_volume
 from neuropod.pods.gpus.health import Held
 from neuropod.pods.gpus.holders import Holder, holders_of
 from neuropod.pods.gpus.store import held_devices, waiting_counts
@@ -27,7 +27,7 @@ from neuropod.pods.lifecycle import Room
 from neuropod.pods.owners.named import future_owner
 from neuropod.pods.placing import World
 from neuropod.pods.queue.store import room, taken_of
-from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of, shortage, tied_host
+from neuropod.pods.room import Need, Taken, emptied, shortage, tied_host
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason, Role, Scope
 
@@ -90,7 +90,7 @@ async def quote_pod(
     has = await store.belongings(session, owner_id, request.name)
     if has is None or has.owner.deleted_at is not None:
         raise NotFoundError("no such user")
-    draft = await draft_launch(session, request, world, owner=has.owner, actor=actor)
+    draft = await draft_launch(session, request, world, owner=has.owner, actor=actor, capacities=capacities)
     if draft.gpu_type is None:
         raise ValueError("a launch has a type")
     capacity = capacities.get(draft.runtime_id)
@@ -117,31 +117,13 @@ def _most(owner: UserRow, world: World) -> int | None:
     return None if owner.role == Role.ADMIN else world.settings.limits.pods_per_user
 
 
-def _need(draft: Draft, gpu_type: GpuTypeRow) -> Need:
-    count = draft.gpu_count
-    return need_of(
-        cpu_cores=gpu_type.cpu_cores * count,
-        memory_gb=gpu_type.memory_gb * count,
-        container_disk_gb=draft.container_disk_gb,
-        gpus=gpu_type.gpus * count,
-        finder=gpu_type.finder,
-        volume_id=None if draft.volume is None or draft.volume.row is None else draft.volume.row.id,
-    )
-
-
 async def _fit(session: ReadSession, draft: Draft, gpu_type: GpuTypeRow, capacity: Capacity) -> Fit:
-    runtime_id, need = draft.runtime_id, _need(draft, gpu_type)
+    runtime_id = draft.runtime_id
+    need = need_of_launch(gpu_type, draft.gpu_count, draft.container_disk_gb, draft.volume)
     taken = (await taken_of(session, [runtime_id]))[runtime_id]
     waiting = (await waiting_counts(session, [runtime_id])).get((runtime_id, gpu_type.name), 0)
     held = await held_devices(session, [runtime_id]) if need.gpus else ()
-    return fit_of(need, capacity, _with_new_volume(taken, draft), waiting=waiting, held=held, name=gpu_type.name)
-
-
-def _with_new_volume(taken: Taken, draft: Draft) -> Taken:
-    """Return what is taken once the launch has made its volume."""
-    if draft.volume is None or draft.volume.row is not None:
-        return taken
-    return replace(taken, volume_bytes=taken.volume_bytes + draft.volume.size_gb * BYTES_PER_GB)
+    return fit_of(need, capacity, with_new_volume(taken, draft.volume), waiting=waiting, held=held, name=gpu_type.name)
 
 
 def fit_of(need: Need, capacity: Capacity, taken: Taken, *, waiting: int, held: Sequence[Held], name: str) -> Fit:
@@ -150,7 +132,7 @@ def fit_of(need: Need, capacity: Capacity, taken: Taken, *, waiting: int, held: 
     if found.free:
         where = ", on the machine that its volume is tied to now" if tied_host(need, capacity) is not None else ""
         return Fit(now=True, reason=None, message=f"It starts at once{where}.")
-    missing = shortage(need, capacity, Taken())
+    missing = shortage(need, emptied(capacity), Taken())
     of_type = {device.name for device in capacity.devices if fits(need.finder, device)}
     ours = [one for one in held if one.device in of_type]
     holders = holders_of(ours) if found.reason is Reason.NO_GPU else ()
@@ -165,8 +147,8 @@ def _waits(found: Room, need: Need, name: str, ours: Sequence[Held]) -> str:
     )
     if found.reason is Reason.VOLUME_ELSEWHERE:
         return (
-            f"Its volume can be used on one machine of the cluster alone now, and there is no free {name} in that one. "
-            "It would wait until there is; waiting is free."
+            "Its volume can be used on one machine of the cluster alone now, and that one has no "
+            f"{_room_for(need, name)}. It would wait until it has; waiting is free."
         )
     if found.reason is Reason.NO_GPU:
         what = f"No {name} is free" if need.gpus == 1 else f"Not {need.gpus} {name} are free"
@@ -174,11 +156,16 @@ def _waits(found: Room, need: Need, name: str, ours: Sequence[Held]) -> str:
     return f"There is no room now for its CPU cores, memory or disk. {place}; waiting is free."
 
 
+def _room_for(need: Need, name: str) -> str:
+    return f"free {name}" if need.gpus else "room for its CPU cores, memory or disk"
+
+
 def _never(missing: Reason | None, need: Need, name: str) -> str:
     if missing is Reason.VOLUME_ELSEWHERE:
         return (
-            f"Its volume can be used on one machine of the cluster alone now, which has no {name}: it would wait until "
-            "the pods there that use it are stopped. Attach another volume, or none."
+            "Its volume can be used on one machine of the cluster alone now, which has no "
+            f"{name if need.gpus else 'room for so large a pod'}: it would wait until the pods there that use it are "
+            "stopped. Attach another volume, or none."
         )
     if missing is Reason.NO_GPU:
         what = f"a {name}" if need.gpus == 1 else f"{need.gpus} {name}"

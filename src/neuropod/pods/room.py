@@ -47,7 +47,7 @@ def free_by_host(finder: Finder, capacity: Capacity, taken: Taken) -> dict[str, 
 
 
 def free_devices(need: Need, capacity: Capacity, taken: Taken) -> Sequence[str]:
-    """Return the names of as many devices as the pod needs, all of one machine; none where no machine has so many.
+    """Return the names of as many devices as the pod needs, all of one machine with room for it; none where none has.
 
     Of the machines that have enough it is the one that has the fewest, so that large pods find room for longer; where
     the pod's volume is tied to a machine, only that one.
@@ -55,7 +55,7 @@ def free_devices(need: Need, capacity: Capacity, taken: Taken) -> Sequence[str]:
     enough = [
         (len(names), place, names)
         for place, (host, names) in enumerate(free_by_host(need.finder, capacity, taken).items())
-        if len(names) >= need.gpus and tied_host(need, capacity) in {None, host}
+        if len(names) >= need.gpus and _may_be_on(need, capacity, host)
     ]
     return min(enough)[2][: need.gpus] if enough else ()
 
@@ -70,17 +70,48 @@ def tied_host(need: Need, capacity: Capacity) -> str | None:
     return None if need.volume_id is None else capacity.volume_hosts.get(need.volume_id)
 
 
+def emptied(capacity: Capacity) -> Capacity:
+    """Return the capacity as if no pod of ours ran: with it and nothing taken, `shortage` tells what never fits."""
+    hosts = {host: replace(there, free=there.whole) for host, there in capacity.hosts.items()}
+    return replace(capacity, hosts=hosts)
+
+
 def shortage(need: Need, capacity: Capacity, taken: Taken) -> Reason | None:
     """Return what is missing for the pod, None when it fits."""
-    if need.gpus and not free_devices(need, capacity, taken):
-        anywhere = replace(need, volume_id=None)
-        return Reason.VOLUME_ELSEWHERE if free_devices(anywhere, capacity, taken) else Reason.NO_GPU
     enough = (
         taken.cpu_cores + need.cpu_cores <= capacity.cpu_cores
         and taken.memory_bytes + need.memory_bytes <= capacity.memory_bytes
         and disk_taken(capacity, taken) + need.disk_bytes <= capacity.disk_bytes
     )
-    return None if enough else Reason.NO_CAPACITY
+    anywhere = replace(need, volume_id=None)
+    if need.gpus and not free_devices(anywhere, replace(capacity, hosts={}), taken):
+        return Reason.NO_GPU
+    if not enough:
+        return Reason.NO_CAPACITY
+    if _has_place(need, capacity, taken):
+        return None
+    return Reason.VOLUME_ELSEWHERE if _has_place(anywhere, capacity, taken) else Reason.NO_CAPACITY
+
+
+def _has_place(need: Need, capacity: Capacity, taken: Taken) -> bool:
+    """Tell whether one machine has all that the pod needs."""
+    if need.gpus:
+        return bool(free_devices(need, capacity, taken))
+    return not capacity.hosts or any(_may_be_on(need, capacity, host) for host in capacity.hosts)
+
+
+def _may_be_on(need: Need, capacity: Capacity, host: str) -> bool:
+    if tied_host(need, capacity) not in {None, host}:
+        return False
+    if not capacity.hosts:
+        return True
+    there = capacity.hosts.get(host)
+    return (
+        there is not None
+        and need.cpu_cores <= there.free.cpu_cores
+        and need.memory_bytes <= there.free.memory_bytes
+        and need.disk_bytes <= there.free.disk_bytes
+    )
 
 
 def need_of(

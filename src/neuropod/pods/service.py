@@ -82,9 +82,18 @@ class Pods:
     # What is asked for
 
     async def launch_pod(
-        self, session: Session, request: LaunchRequest, *, actor: Actor, owner_id: UserId | None = None
+        self,
+        session: Session,
+        request: LaunchRequest,
+        *,
+        actor: Actor,
+        owner_id: UserId | None = None,
+        capacities: Mapping[RuntimeId, Capacity] | None = None,
     ) -> PodView:
-        """Make a pod that shall run, for the actor or (administrators) for another owner."""
+        """Make a pod that shall run, for the actor or (administrators) for another owner.
+
+        `capacities`, as the runtimes told them, choose among several: without, it is the first where the pod may run.
+        """
         require_scope(actor, Scope.WRITE)
         wanted = await future_owner(session, request, self._world, owner_id=owner_id, actor=actor)
         await lock_account(session, wanted)
@@ -92,7 +101,7 @@ class Pods:
         if has is None or has.owner.deleted_at is not None:
             raise NotFoundError("no such user")
         owner = has.owner
-        draft = await draft_launch(session, request, self._world, owner=owner, actor=actor)
+        draft = await draft_launch(session, request, self._world, owner=owner, actor=actor, capacities=capacities)
         for error in obstacles(has, draft, self._world, request.name):
             raise error
         volume = await self._attach(session, draft, owner)

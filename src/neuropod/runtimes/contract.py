@@ -217,6 +217,23 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Amounts:
+    """An amount of what is not counted in devices."""
+
+    cpu_cores: int
+    memory_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoom:
+    """What one of a runtime's machines has for pods."""
+
+    whole: Amounts  # in all, less what others take
+    free: Amounts  # of it what no workload of ours takes now
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """What can be promised in all: the caller subtracts its allocations.
 
@@ -232,6 +249,9 @@ class Capacity:
     # Volumes that can be mounted on one machine alone now (ReadWriteOnce, and a workload has it, or its data are
     # there), and on which; as `Device.host`.
     volume_hosts: Mapping[VolumeId, str] = field(default_factory=dict)
+    # Where the amounts above are the sum of several machines: each one's, since a workload runs on one. By name, as
+    # `Device.host`; empty where there is one machine alone.
+    hosts: Mapping[str, HostRoom] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from neuropod.kit.secrets import Secret
 from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest, VolumeRequest
 from neuropod.pods.records import PodRow
 from neuropod.pods.views import PodView
-from neuropod.runtimes.contract import Capability
+from neuropod.runtimes.contract import Capability, Capacity
 from neuropod.templates.records import TemplateRow
 from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.service import grow_volume
@@ -237,6 +237,26 @@ async def test_a_pod_goes_where_its_type_is_offered(database: Database):
                 for name in ("cpu", "rtx-4070", "rtx-4050", "rtx-4090")}  # fmt: skip
 
     assert launched == {"cpu": LAB, "rtx-4070": LAB, "rtx-4050": NEAR, "rtx-4090": NEAR}
+
+
+async def test_of_several_runtimes_a_pod_goes_to_the_one_with_room_and_waits_where_it_could_run(database: Database):
+    world = await _two_runtimes(database)
+    await _change_type(world, "cpu", cpu_cores=2, memory_gb=1)
+    disk = 10**12
+    world.capacities = {NEAR: Capacity(2, 10**12, disk), LAB: Capacity(4, 10**12, disk)}
+
+    went = []
+    for number in range(4):
+        pod = await world.launch(f"pod-{number}")
+        await world.try_open(await world.claim_one(pod))
+        went.append(pod.runtime_id)
+    large = await world.launch("large", gpu_count=1, owner=world.bob)
+    world.capacities = {LAB: Capacity(4, 10**12, disk)}  # the other gives no answer
+    quoted = await world.quote("quoted", owner=world.bob)
+
+    assert went == [NEAR, LAB, LAB, NEAR]  # full, it waits at the first that could ever run it
+    assert large.runtime_id == NEAR
+    assert (quoted.draft.runtime_id, quoted.fit.now, quoted.fit.ever) == (LAB, False, True)
 
 
 async def test_a_type_that_is_offered_nowhere_here_says_so(database: Database):

@@ -20,9 +20,10 @@ from neuropod.runtimes.contract import (
     WorkloadId,
 )
 from neuropod.runtimes.kubernetes import fences, names, objects
-from neuropod.runtimes.kubernetes.capacity import capacity_of
+from neuropod.runtimes.kubernetes.capacity import TakenOfNodes, capacity_of
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
+from neuropod.runtimes.kubernetes.reasons import requests_of
 from neuropod.runtimes.kubernetes.shapes import NodeShape, PodShape
 from neuropod.words import ReadyWhen
 
@@ -237,18 +238,18 @@ class TestCapacity:
         return msgspec.convert(told, NodeShape)
 
     @staticmethod
-    def pod(node: str, devices: str = "", **requests: str) -> PodShape:
+    def pod(node: str, devices: str = "", phase: str = "Running", **requests: str) -> PodShape:
         told = {
             "metadata": {"name": "p", "annotations": {names.DEVICES: devices} if devices else {}},
             "spec": {"nodeName": node, "containers": [{"resources": {"requests": requests}}]},
-            "status": {"phase": "Running"},
+            "status": {"phase": phase},
         }
         return msgspec.convert(told, PodShape)
 
     def test_it_is_what_nodes_have_less_what_others_take(self):
         others = [self.pod("a", cpu="1500m", memory="2Gi"), self.pod("gone", cpu="1")]
 
-        told = capacity_of([self.node("a"), self.node("b")], others, [], Ways())
+        told = capacity_of([self.node("a"), self.node("b")], others, [], Ways(), {})
 
         assert (told.cpu_cores, told.memory_bytes, told.disk_bytes) == (6, 14 * 2**30, 200 * 10**9)
         assert told.volumes_apart
@@ -256,13 +257,13 @@ class TestCapacity:
     def test_nodes_that_take_no_pods_count_for_nothing(self):
         nodes = [self.node("a"), self.node("b", cordoned=True), self.node("c", ready="False")]
 
-        assert capacity_of(nodes, [], [], Ways()).cpu_cores == 4
+        assert capacity_of(nodes, [], [], Ways(), {}).cpu_cores == 4
 
     def test_gpus_are_named_by_node_and_those_of_others_are_left_out(self):
         others = [self.pod("a", **{"nvidia.com/gpu": "1"})]
         nodes = [self.node("a", gpus=3), self.node("b", gpus=1)]
 
-        told = capacity_of(nodes, others, [], Ways()).devices
+        told = capacity_of(nodes, others, [], Ways(), {}).devices
 
         assert [device.name for device in told] == [
             "a/nvidia.com/gpu/0",
@@ -276,12 +277,39 @@ class TestCapacity:
         ours = [self.pod("a", devices="a/nvidia.com/gpu/2", **{"nvidia.com/gpu": "1"})]
         others = [self.pod("a", **{"nvidia.com/gpu": "1"})]
 
-        free = capacity_of([self.node("a", gpus=3)], others, ours, Ways()).devices
-        cordoned = capacity_of([self.node("a", gpus=3, cordoned=True)], [], ours, Ways()).devices
-        silent = capacity_of([self.node("a", gpus=3, ready="Unknown")], [], ours, Ways()).devices
+        free = capacity_of([self.node("a", gpus=3)], others, ours, Ways(), {}).devices
+        cordoned = capacity_of([self.node("a", gpus=3, cordoned=True)], [], ours, Ways(), {}).devices
+        silent = capacity_of([self.node("a", gpus=3, ready="Unknown")], [], ours, Ways(), {}).devices
 
         assert [device.name for device in free] == ["a/nvidia.com/gpu/0", "a/nvidia.com/gpu/2"]
         assert [(device.name, device.trouble) for device in cordoned] == [("a/nvidia.com/gpu/2", "")]
         assert [(device.name, device.trouble) for device in silent] == [
             ("a/nvidia.com/gpu/2", "its node gives no answer")
         ]
+
+    def test_each_node_has_its_own_amounts_less_what_ours_take_there_now(self):
+        others = [self.pod("a", cpu="1500m")]
+        ours = {"a": requests_of(self.pod("a", cpu="1", memory="1Gi")), "gone": requests_of(self.pod("gone", cpu="1"))}
+        nodes = [self.node("a"), self.node("b"), self.node("c", cordoned=True)]
+
+        hosts = capacity_of(nodes, others, [], Ways(cpu_overcommit=2, disk_overcommit=3), ours).hosts
+
+        assert list(hosts) == ["a", "b"]
+        assert (hosts["a"].whole.cpu_cores, hosts["a"].free.cpu_cores) == (5, 3)
+        assert hosts["a"].whole.memory_bytes - hosts["a"].free.memory_bytes == 2**30
+        assert (hosts["b"].whole, hosts["b"].free.disk_bytes) == (hosts["b"].free, 300 * 10**9)
+
+    def test_what_ours_take_is_counted_from_when_they_have_a_node_until_they_end(self):
+        taken = TakenOfNodes()
+        without, placed, ended = (
+            self.pod("", cpu="1"),
+            self.pod("a", cpu="1"),
+            self.pod("a", phase="Failed", cpu="1"),
+        )
+        counts = []
+        for change in ((None, without), (without, placed), (placed, placed), (None, placed), (placed, ended),
+                       (ended, None), (placed, None)):  # fmt: skip
+            taken.changed(*change)
+            counts.append(taken.by_node["a"].cpu_milli if taken.by_node else 0)
+
+        assert counts == [0, 1000, 1000, 2000, 1000, 1000, 0]

@@ -69,7 +69,7 @@ TIED = VolumeId("vol_1")
     ("host", "taken", "reason", "ever", "says"),
     [
         ("near", (), None, True, "on the machine that its volume is tied to"),
-        ("near", ("a",), Reason.VOLUME_ELSEWHERE, True, "no free rtx-4090 in that one"),
+        ("near", ("a",), Reason.VOLUME_ELSEWHERE, True, "that one has no free rtx-4090"),
         ("bare", (), Reason.VOLUME_ELSEWHERE, False, "which has no rtx-4090"),
         ("near", ("a", "b"), Reason.NO_GPU, True, "No rtx-4090 is free"),
     ],

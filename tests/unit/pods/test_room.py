@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from neuropod.catalogue.devices import Finder
 from neuropod.ids import VolumeId
-from neuropod.pods.room import Need, Taken, free_devices, need_of, shortage
-from neuropod.runtimes.contract import Capacity, Device
+from neuropod.pods.room import Need, Taken, emptied, free_devices, need_of, shortage
+from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
 from neuropod.words import Reason
 
 GPUS = (Device("gpu-a", "NVIDIA RTX 4090"), Device("gpu-b", "RTX 4070"), Device("gpu-c", "rtx 4090"))
@@ -75,6 +75,41 @@ def test_a_pod_goes_where_its_volume_is_tied_to():
     assert shortage(bare, CLUSTER, Taken()) is Reason.VOLUME_ELSEWHERE
     assert shortage(tied, CLUSTER, Taken(devices=big | {"small/0", "small/1"})) is Reason.NO_GPU
     assert shortage(replace(GPU, volume_id=VolumeId("vol_free")), CLUSTER, Taken()) is None
+
+
+TWO = Capacity(
+    8, 100, 1000, (Device("small/0", "RTX 4090", host="small"),), volumes_apart=True,
+    volume_hosts={VolumeId("vol_tied"): "small"},
+    hosts={
+        "big": HostRoom(Amounts(5, 60, 600), Amounts(4, 60, 600)),
+        "small": HostRoom(Amounts(3, 40, 400), Amounts(1, 40, 400)),
+    },
+)  # fmt: skip
+
+
+def test_a_pod_fits_where_one_machine_has_all_of_it_not_where_all_together_have():
+    assert shortage(replace(SMALL, cpu_cores=4), TWO, Taken()) is None
+    assert shortage(replace(SMALL, cpu_cores=5), TWO, Taken()) is Reason.NO_CAPACITY
+    assert shortage(replace(SMALL, cpu_cores=5), emptied(TWO), Taken()) is None
+    assert shortage(replace(SMALL, memory_bytes=61), emptied(TWO), Taken()) is Reason.NO_CAPACITY
+    assert shortage(replace(SMALL, disk_bytes=601), emptied(TWO), Taken()) is Reason.NO_CAPACITY
+
+
+def test_a_free_device_is_of_no_use_where_its_machine_has_no_room():
+    assert free_devices(GPU, TWO, Taken()) == ["small/0"]
+    assert free_devices(replace(GPU, cpu_cores=2), TWO, Taken()) == ()
+    assert shortage(replace(GPU, cpu_cores=2), TWO, Taken()) is Reason.NO_CAPACITY
+    assert shortage(replace(GPU, cpu_cores=2), TWO, Taken(devices=frozenset({"small/0"}))) is Reason.NO_GPU
+
+
+def test_a_pod_without_a_gpu_waits_for_its_volumes_machine_too():
+    tied = replace(SMALL, volume_id=VolumeId("vol_tied"))
+
+    assert shortage(replace(tied, cpu_cores=1), TWO, Taken()) is None
+    assert shortage(tied, TWO, Taken()) is Reason.VOLUME_ELSEWHERE
+    assert shortage(tied, emptied(TWO), Taken()) is None
+    assert shortage(replace(tied, cpu_cores=4), emptied(TWO), Taken()) is Reason.VOLUME_ELSEWHERE
+    assert shortage(tied, TWO, Taken(cpu_cores=7)) is Reason.NO_CAPACITY  # there is none anywhere
 
 
 def test_volumes_take_of_the_machines_disk_unless_they_are_kept_apart():

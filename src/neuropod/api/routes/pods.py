@@ -10,6 +10,7 @@ from neuropod.api.answers import pod_answer
 from neuropod.api.deps import Caller, Reader, Writer
 from neuropod.api.errors import WrongFieldsToo
 from neuropod.api.idempotent import Idempotency
+from neuropod.api.offers import to_choose_from
 from neuropod.api.paging import AskedPage
 from neuropod.db.engine import Session
 from neuropod.ids import UserId
@@ -107,12 +108,13 @@ async def create_pod(
     """Launch a pod. It starts as soon as there is room; watch its status."""
     pods, addresses = caller.parts.pods, caller.parts.addresses
     once = await Idempotency.of(caller, "POST /api/v1/pods", idempotency_key)
+    capacity_of = await to_choose_from(caller.parts.runtimes)
     async with caller.writing() as session:
         earlier = await once.earlier(session)
         if earlier is not None:
             view = await pods.show_pod(session, earlier, actor=caller.actor)
         else:
-            view = await pods.launch_pod(session, launch_request(body), actor=caller.actor)
+            view = await pods.launch_pod(session, launch_request(body), actor=caller.actor, capacities=capacity_of)
             once.remember(session, view.id)
     response.headers["Location"] = f"/api/v1/pods/{view.id}"
     return pod_answer(view, addresses, caller.actor)

@@ -4,17 +4,18 @@ A look at others' Pods is a list of the whole cluster, so it serves for some sec
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 
 from neuropod.ids import InstallationId, VolumeId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
+from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
-from neuropod.runtimes.contract import Capacity, Device
+from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
 from neuropod.runtimes.kubernetes import names
-from neuropod.runtimes.kubernetes.nodes import allocatable, answers, free_by_node, label_of, minus, takes_pods
+from neuropod.runtimes.kubernetes.nodes import allocatable, answers, free_by_node, label_of, minus, plus, takes_pods
 from neuropod.runtimes.kubernetes.objects import Ways, device_name
 from neuropod.runtimes.kubernetes.reasons import Free, requests_of
 from neuropod.runtimes.kubernetes.seen import is_ended
@@ -25,6 +26,24 @@ from neuropod.runtimes.kubernetes.watching import ClusterWatch
 GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe")
 MODEL_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "amd.com/gpu.device-id", "gpu.intel.com/product")
 _OTHERS_SECONDS = 10.0
+_NOTHING = Free(0, 0, 0, {})
+
+
+class TakenOfNodes:
+    """What our Pods take of each node, counted as they come and go: to sum it up anew is slow with thousands."""
+
+    def __init__(self) -> None:
+        self.by_node: dict[str, Free] = {}
+
+    def changed(self, before: PodShape | None, now: PodShape | None) -> None:
+        """Take a change in. What a Pod takes of its node never changes, but for when it ends."""
+        was, stands = _node_taken(before), _node_taken(now)
+        if was == stands:
+            return
+        if before is not None and was:
+            self.by_node[was] = minus(self.by_node.get(was, _NOTHING), requests_of(before))
+        if now is not None and stands:
+            self.by_node[stands] = plus(self.by_node.get(stands, _NOTHING), requests_of(now))
 
 
 class ClusterCapacity:
@@ -39,17 +58,22 @@ class ClusterCapacity:
         self._clock = clock
         self._ways = ways
         self._others: tuple[float, list[PodShape]] | None = None
+        self._taken = TakenOfNodes()
         self._lock = asyncio.Lock()
 
     async def now(self) -> Capacity:
         """Return what can be promised in all. Raises what the client raises."""
         others = await self._pods_of_others()
-        return capacity_of(self._watch.nodes(), others, list(self._watch.pods()), self._ways)
+        return capacity_of(self._watch.nodes(), others, list(self._watch.pods()), self._ways, self._taken.by_node)
 
     async def free(self) -> dict[str, Free]:
         """Return what each node that takes pods has left. Raises what the client raises."""
         others = await self._pods_of_others()
         return free_by_node(self._watch.nodes(), [*others, *self._watch.pods()])
+
+    def pod_changed(self, _: Key, before: PodShape | None, now: PodShape | None) -> None:
+        """Count what our Pods take of their nodes, as the watch tells it."""
+        self._taken.changed(before, now)
 
     async def _pods_of_others(self) -> list[PodShape]:
         async with self._lock:  # many ask at once, one asks the cluster
@@ -62,9 +86,16 @@ class ClusterCapacity:
 
 
 def capacity_of(
-    nodes: Iterable[NodeShape], others: Iterable[PodShape], ours: Sequence[PodShape], ways: Ways
+    nodes: Iterable[NodeShape],
+    others: Iterable[PodShape],
+    ours: Sequence[PodShape],
+    ways: Ways,
+    taken: Mapping[str, Free],
 ) -> Capacity:
-    """Return what the nodes that take pods have in all, less what others' Pods take there; pure."""
+    """Return what the nodes that take pods have in all, less what others' Pods take there; pure.
+
+    `taken`: what ours take of each node.
+    """
     by_node: dict[str, list[Free]] = {}
     for pod in others:
         if pod.spec.node_name and not is_ended(pod):
@@ -72,14 +103,17 @@ def capacity_of(
     held = {name for pod in ours if not is_ended(pod) for name in devices_of(pod)}
     cpu_milli = memory_bytes = disk_bytes = 0
     devices: list[Device] = []
+    hosts: dict[str, HostRoom] = {}
     for node in sorted(nodes, key=lambda one: one.metadata.name):
         left = allocatable(node)
-        for taken in by_node.get(node.metadata.name, ()):
-            left = minus(left, taken)
+        for theirs in by_node.get(node.metadata.name, ()):
+            left = minus(left, theirs)
         if takes_pods(node):
             cpu_milli += max(0, left.cpu_milli)
             memory_bytes += max(0, left.memory_bytes)
             disk_bytes += max(0, left.disk_bytes)
+            free = minus(left, taken.get(node.metadata.name, _NOTHING))
+            hosts[node.metadata.name] = HostRoom(_amounts(left, ways), _amounts(free, ways))
         devices += _devices(node, left, held)
     return Capacity(
         cpu_cores=int(cpu_milli * ways.cpu_overcommit) // 1000,
@@ -88,6 +122,20 @@ def capacity_of(
         devices=tuple(devices),
         volumes_apart=True,
         volume_hosts={} if ways.shared_volumes else volume_hosts(ours),
+        hosts=hosts,
+    )
+
+
+def _node_taken(pod: PodShape | None) -> str:
+    """Return the node of which a Pod takes something; empty: of none."""
+    return "" if pod is None or is_ended(pod) else pod.spec.node_name
+
+
+def _amounts(free: Free, ways: Ways) -> Amounts:
+    return Amounts(
+        cpu_cores=int(max(0, free.cpu_milli) * ways.cpu_overcommit) // 1000,
+        memory_bytes=max(0, free.memory_bytes),
+        disk_bytes=int(max(0, free.disk_bytes) * ways.disk_overcommit),
     )
 
 

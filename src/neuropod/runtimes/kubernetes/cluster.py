@@ -139,7 +139,7 @@ async def open_cluster(
     ports = Ports(client, watch, standing, direct=settings.dials_directly)
     rest = 0.0 if settings.dials_directly else _PROBE_REST_SECONDS
     probes = Probes(client, ports.connect, clock, tasks, rest_seconds=rest)
-    for hook in (logs.pod_changed, probes.pod_changed):
+    for hook in (capacity.pod_changed, logs.pod_changed, probes.pod_changed):
         watch.subscribe(hook)
     canary = Canary(client, installation, clock, settings.canary_image, (facts.api_addresses[0], facts.api_port))
     tasks.start(canary.run(fence()), name="canary")

@@ -52,6 +52,17 @@ def minus(node: Free, taken: Free) -> Free:
     )
 
 
+def plus(one: Free, other: Free) -> Free:
+    """Return the sum."""
+    names = one.others.keys() | other.others.keys()
+    return Free(
+        one.cpu_milli + other.cpu_milli,
+        one.memory_bytes + other.memory_bytes,
+        one.disk_bytes + other.disk_bytes,
+        {name: one.others.get(name, 0) + other.others.get(name, 0) for name in names},
+    )
+
+
 def free_by_node(nodes: Iterable[NodeShape], pods: Iterable[PodShape]) -> dict[str, Free]:
     """Return what each node that takes pods has left, given all Pods that take something of it."""
     free = {node.metadata.name: allocatable(node) for node in nodes if takes_pods(node)}
