@@ -369,9 +369,12 @@ def test_a_slow_reader_gets_all_of_it(run):
     async def scenario(kube, namespace):
         recorder = await forwarded(kube, namespace, 7002, b"%d\n" % BLOCKS)
         recorder.transport.pause_reading()
-        await asyncio.sleep(1)
         had = len(recorder.data)
-        assert had < BLOCKS * 65536
+        other = await forwarded(kube, namespace, 7001, b"meanwhile" * 100_000)
+        while len(other.data) < 900_000:
+            await asyncio.sleep(0.01)
+        other.transport.abort()
+        assert len(recorder.data) == had < BLOCKS * 65536
         recorder.transport.resume_reading()
         for _ in range(50):
             recorder.transport.pause_reading()

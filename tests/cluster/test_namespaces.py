@@ -46,7 +46,7 @@ async def test_one_that_is_deleted_ends_with_its_pods_whose_ends_are_told_and_is
         await until_gone(runtime, workload)
         async with asyncio.timeout(100):
             while await admin.get(NAMESPACES, namespace) is not None:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.1)
         again = shell(SLEEP, installation=installation, owner=owner, pod=workload.id.pod, incarnation=2)
         await runtime.ensure(again)
         anew = await until(runtime, again, Phase.READY)
@@ -69,7 +69,7 @@ async def test_what_somebody_takes_away_or_changes_is_put_back(
         await admin.merge_patch(NAMESPACES, namespace, None, relabel)
         async with asyncio.timeout(100):
             while (policy := await admin.get(NETWORK_POLICIES, "neuropod", namespace)) is None:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.1)
         found = await admin.get(NAMESPACES, namespace)
 
     assert made is not None

@@ -7,7 +7,7 @@ import pytest
 
 from neuropod.kube.channels import Channel
 from neuropod.kube.errors import ForbiddenError, KubeError, KubeUnavailableError, NotFoundError
-from support.kube import status
+from support.kube import status, until_held_back
 
 EXEC = "/api/v1/namespaces/here/pods/one/exec"
 
@@ -131,10 +131,11 @@ async def test_what_the_server_refuses_is_said_before_anything_runs(api, client)
 
 
 async def test_a_reader_that_is_slow_holds_the_command_back_and_loses_nothing(api, client):
-    sent = 0
+    sent, to = 0, None
 
     async def command(channel):
-        nonlocal sent
+        nonlocal sent, to
+        to = channel
         for number in range(2000):
             await channel.send(b"\x01" + bytes([number % 256]) * 32_000)
             sent += 1
@@ -143,10 +144,7 @@ async def test_a_reader_that_is_slow_holds_the_command_back_and_loses_nothing(ap
 
     api.sockets[EXEC] = command
     execution = await start(client)
-    before = -1
-    while before != sent:  # until it stands still
-        before = sent
-        await asyncio.sleep(0.5)
+    await until_held_back(lambda: sent, lambda: to)
     stood = sent
 
     got = []

@@ -21,7 +21,7 @@ from neuropod.kube.errors import (
 )
 from neuropod.kube.kinds import NAMESPACES, PODS, SECRETS
 from neuropod.kube.shapes import Metadata, Shape
-from support.kube import Answer, make_pair, status
+from support.kube import Answer, make_pair, status, until_held_back
 
 POD = "/api/v1/namespaces/here/pods/one"
 
@@ -431,10 +431,11 @@ async def test_a_stream_closed_early_ends_its_connection(api, client):
 
 
 async def test_a_stream_that_nobody_reads_holds_the_server_back(api, client):
-    sent = 0
+    sent, to = 0, None
 
     async def log(request, sender):
-        nonlocal sent
+        nonlocal sent, to
+        to = sender
         for _ in range(4000):
             await sender.send(b"y" * 16383 + b"\n")
             sent += 16384
@@ -442,10 +443,7 @@ async def test_a_stream_that_nobody_reads_holds_the_server_back(api, client):
     api.streams[POD + "/log"] = log
     lines = client.stream_lines(POD + "/log")
     await anext(lines)
-    before = -1
-    while before != sent:  # until it stands still
-        before = sent
-        await asyncio.sleep(0.5)
+    await until_held_back(lambda: sent, lambda: to)
     stood = sent
 
     count = 1 + len([line async for line in lines])

@@ -11,7 +11,7 @@ import uvloop
 from neuropod.kit.clock import SystemClock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import ForbiddenError, NotFoundError
-from support.kube import fake_api, status
+from support.kube import fake_api, status, until_held_back
 
 PATH = "/api/v1/namespaces/here/pods/one/portforward"
 PORT = (8888).to_bytes(2, "little")
@@ -211,11 +211,12 @@ def test_a_complaint_after_data_and_a_cut_are_resets(run):
 
 def test_a_reader_that_pauses_holds_the_other_end_back(run):
     async def scenario(api, client):
-        sent = 0
+        sent, to = 0, None
 
         async def pours(channel):
-            nonlocal sent
+            nonlocal sent, to
             await greet(channel)
+            to = channel
             for number in range(2000):
                 await channel.send(b"\x00" + bytes([number % 256]) * 32_000)
                 sent += 1
@@ -225,12 +226,9 @@ def test_a_reader_that_pauses_holds_the_other_end_back(run):
             transport.pause_reading()
             transport.pause_reading()
             assert not transport.is_reading()
-            before = -1
-            while before != sent:  # until it stands still
-                before = sent
-                await asyncio.sleep(0.5)
-            stood, had = sent, len(recorder.data)
-            await asyncio.sleep(0.1)
+            had = len(recorder.data)
+            await until_held_back(lambda: sent, lambda: to)
+            stood = sent
             assert len(recorder.data) == had
             transport.resume_reading()
             transport.resume_reading()

@@ -190,10 +190,13 @@ async def test_a_server_that_hangs_with_its_connection_alive_is_a_cut(api, clien
 
 
 async def test_a_server_without_bookmarks_may_be_silent(api, client, monkeypatch):
-    monkeypatch.setattr("neuropod.kube.informer._QUIET_SECONDS", 0.05)
+    monkeypatch.setattr("neuropod.kube.informer._QUIET_SECONDS", 0.0)  # one that held would cut at once
     async with watching(client) as watched:
-        await asyncio.sleep(0.5)
+        await api.until_watching()
+        await api.put(HERE + "one", spec("a"))
+        await watched.until(lambda: watched.names)
         assert watched.informer.fresh
+        assert len([request for request in api.requests if request.param("watch")]) == 1
 
 
 async def test_an_error_on_the_watch_is_a_cut(api, client):

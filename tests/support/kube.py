@@ -6,6 +6,7 @@ faults by `faults` (a function that may answer a request instead), cuts watches,
 
 import asyncio
 import json
+import select
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -90,6 +91,8 @@ class Answer:
     cut: bytes | None = None
 
 
+_STILL_TURNS = 50
+
 Fault = Callable[[Request], "Answer | Awaitable[Answer | None] | None"]
 Stream = Callable[[Request, "Sender"], Awaitable[None]]
 Socket = Callable[["Channel"], Awaitable[None]]
@@ -98,6 +101,11 @@ Socket = Callable[["Channel"], Awaitable[None]]
 def status(code: int, reason: str, message: str = "no", **details: Any) -> Answer:
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
     return Answer(code, {**body, "message": message, "details": details})
+
+
+def takes_no_more(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the kernel's buffers of a connection are full: the other end reads nothing of it."""
+    return not select.select([], [writer.get_extra_info("socket").fileno()], [], 0)[1]
 
 
 class Sender:
@@ -112,6 +120,10 @@ class Sender:
 
     def cut(self) -> None:
         self._writer.transport.abort()
+
+    @property
+    def takes_no_more(self) -> bool:
+        return takes_no_more(self._writer)
 
 
 class Channel:
@@ -141,6 +153,10 @@ class Channel:
                     await self._flush()
                     return
             await self._flush()
+
+    @property
+    def takes_no_more(self) -> bool:
+        return takes_no_more(self.writer)
 
     async def close(self) -> None:
         self.machine.send_close(1000)
@@ -448,6 +464,21 @@ def merged(base: Any, patch: Any) -> Any:
         else:
             result[key] = merged(result.get(key), value)
     return result
+
+
+async def until_held_back(sent: Callable[[], int], sender: Callable[[], Sender | Channel | None]) -> None:
+    """Wait until what a server sends stands still, since nobody takes it: for many turns of the loop, which both share.
+
+    A client that read it would do so in one of these turns, and the server would go on.
+    """
+    before, turns = -1, 0
+    async with asyncio.timeout(30):
+        while turns < _STILL_TURNS:
+            at = sender()
+            still = at is not None and at.takes_no_more and sent() == before
+            turns = turns + 1 if still else 0
+            before = sent()
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
