@@ -13,7 +13,7 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS := true
 endif
 
-.PHONY: help up setup setup-dev setup-tests test test-long test-user test-cluster cluster check format bench reference revision clean
+.PHONY: help up setup setup-dev setup-tests test test-long test-user test-cluster cluster check format bench bench-cluster reference revision clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ format: setup-dev  ## format the code
 
 bench: setup-tests  ## measure: ratios side by side in one run, see docs/benchmarks.md
 	$(RUN)/python -m bench
+
+bench-cluster: setup-tests  ## measure pods on a real cluster against a bare client of it, see docs/benchmarks.md
+	@tools/cluster/cluster --name bench run -- $(RUN)/python -m bench cluster
 
 reference: setup-dev  ## write the pages of docs/reference anew
 	@for page in cli settings errors api; do $(RUN)/python tools/$${page}_reference.py; done

@@ -1,4 +1,7 @@
-"""Run all measurements, or those named: `python -m bench [launches] [server] [gateway] [notebook]`."""
+"""Run all measurements, or those named: `python -m bench [launches] [server] [gateway] [notebook]`.
+
+`python -m bench cluster [launch] [bursts] [known]` needs a cluster: see bench.cluster.
+"""
 
 import asyncio
 import sys
@@ -18,6 +21,10 @@ async def main(names: list[str]) -> None:
     async def emit(figure: Figure) -> None:
         print(figure.line(), flush=True)
 
+    if names[:1] == ["cluster"]:
+        print("\ncluster", flush=True)
+        await import_module("bench.cluster").run(emit, names[1:])
+        return
     for name in names or ALL:
         print(f"\n{name}", flush=True)
         await import_module(f"bench.{name}").run(emit)
