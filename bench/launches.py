@@ -1,13 +1,14 @@
 """Launches on the fake runtime, against as many bare pairs of an insert and an update in the same database.
 
 A launch is what the API does in one transaction, and what the loop does until the pod runs. The bare pair goes through
-the same engine, pool and pragmas, one transaction for each statement. Both come as a burst, 32 at a time.
+the same engine, pool and pragmas, one transaction for each statement. Both come as a burst, 32 at a time. The launches
+are those of a course that begins: each owner's are decided one after another, since one owner's limits are at stake.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from support.rows import user_row
 INSTALLATION = InstallationId("npd_bench")
 ROUNDS = 3
 AT_ONCE = 32
+OWNERS = 50
 
 
 class BareRow(Record):
@@ -124,12 +126,12 @@ class Plant:
             on_failure=self.failures,
         )
 
-    async def actor(self) -> Actor:
-        owner = user_row()
+    async def actors(self, count: int) -> list[Actor]:
+        owners = [user_row() for _ in range(count)]
         async with self.database.write() as session:
             await load_starters(session)
-            session.add(owner)
-        return Actor(UserId(owner.id), Role.CLIENT, ALL_BUT_PORTS, "session")
+            session.add_all(owners)
+        return [Actor(UserId(owner.id), Role.CLIENT, ALL_BUT_PORTS, "session") for owner in owners]
 
     async def recorded(self) -> int:
         """How many runs the rows know to be ready; one count, so that the bench does not measure itself."""
@@ -142,15 +144,15 @@ class Plant:
             )
 
 
-async def launch_seconds(plant: Plant, actor: Actor, count: int, prefix: str) -> float:
-    """Launch, one request after the other, and wait until all run."""
+async def launch_seconds(plant: Plant, actors: Sequence[Actor], count: int, prefix: str) -> float:
+    """Launch, the owners in turn, and wait until all run."""
     goal = await plant.recorded() + count
     began = time.perf_counter()
 
     async def launch(number: int) -> None:
         async with plant.database.write() as session:
             request = LaunchRequest(name=f"{prefix}{number}", image="plain", volume=None)
-            await plant.pods.launch_pod(session, request, actor=actor)
+            await plant.pods.launch_pod(session, request, actor=actors[number % len(actors)])
 
     await burst(launch, count)
     while await plant.recorded() < goal:
@@ -163,14 +165,14 @@ async def launch_seconds(plant: Plant, actor: Actor, count: int, prefix: str) ->
 async def measure(url: str, count: int, name: str) -> list[Figure]:
     async with prepared(url) as database:
         plant = Plant(database)
-        actor = await plant.actor()
+        actors = await plant.actors(OWNERS)
         plant.driver.start()
         await asyncio.sleep(0.5)
         ratios, rates, written = [], [], 0
         for turn in range(ROUNDS):
             floor = await bare_seconds(database, count)
             before = database.write_transactions
-            launched = await launch_seconds(plant, actor, count, f"{'abcdefgh'[turn]}")
+            launched = await launch_seconds(plant, actors, count, f"{'abcdefgh'[turn]}")
             written += database.write_transactions - before
             ratios.append(floor / launched)
             rates.append(count / launched)

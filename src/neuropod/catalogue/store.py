@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session
+
+_GPU_TYPE = select(GpuTypeRow).where(GpuTypeRow.name == bindparam("name"))
 
 
 async def gpu_types(session: ReadSession, *, disabled: bool) -> Sequence[GpuTypeRow]:
@@ -20,7 +22,7 @@ async def gpu_types(session: ReadSession, *, disabled: bool) -> Sequence[GpuType
 
 async def gpu_type(session: ReadSession, name: str) -> GpuTypeRow | None:
     """Return a type, on offer or not, deleted or not: pods that have it keep to it."""
-    return await session.get(GpuTypeRow, name)
+    return await session.scalar(_GPU_TYPE, {"name": name})
 
 
 async def lock_gpu_type(session: Session, name: str) -> GpuTypeRow | None:

@@ -24,6 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from neuropod.db import sqlite
 from neuropod.kit.errors import NoSpaceError
 
+CHANNEL = "neuropod"  # of NOTIFY
+_NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :payload)")
 _BUSY_MILLISECONDS = 10_000
 # The second: the index of the log cannot be made longer.
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -56,10 +58,17 @@ class Session(ReadSession):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.topics: set[Topic] = set()
+        self._notified: set[Topic] = set()
 
     def nudge(self, topic: Topic) -> None:
         """Wake the sleepers of a topic once this transaction has committed."""
         self.topics.add(topic)
+
+    def take_payload(self) -> str:
+        """Return what other servers are to be notified of; the caller sends it (PostgreSQL) before the commit."""
+        fresh = self.topics - self._notified
+        self._notified |= fresh
+        return ",".join(sorted(fresh))
 
 
 class Database:
@@ -102,11 +111,8 @@ class Database:
                 if self.is_sqlite:
                     await session.connection(execution_options={"neuropod_write": True})
                 yield session
-                await session.flush()
-                if session.topics and not self.is_sqlite:
-                    await session.execute(
-                        text("SELECT pg_notify('neuropod', :topics)"), {"topics": ",".join(session.topics)}
-                    )
+                if not self.is_sqlite and (payload := session.take_payload()):
+                    await session.execute(_NOTIFY, {"payload": payload})
                 await session.commit()
                 self.write_transactions += 1
         except DBAPIError as error:

@@ -4,6 +4,7 @@ Ids grow in commit order, so a reader that has seen id n never misses a smaller 
 on PostgreSQL the id is drawn under a transaction-long advisory lock.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, Integer, delete, func, insert, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.db.engine import CHANNEL, ReadSession, Session, Topic
 from neuropod.db.record import Record
 from neuropod.ids import EventId, PodId, UserId
 
@@ -36,6 +37,20 @@ class EventRow(Record):
     data: Mapped[dict[str, Any]]
 
 
+_INSERT = insert(EventRow.metadata.tables["events"])
+# PostgreSQL's, in one trip to the server, since others wait until it is done: the lock is there before the first id is
+# drawn, a volatile subquery being evaluated before the rows that are made of it; NOTIFY is sent at the commit anyway.
+_INSERT_IN_ORDER = text(
+    """
+    INSERT INTO events (at, owner_id, pod_id, kind, message, data)
+    SELECT event.at, event.owner_id, event.pod_id, event.kind, event.message, event.data
+    FROM (SELECT pg_advisory_xact_lock(:lock), pg_notify(:channel, :payload)) AS alone,
+        json_to_recordset(CAST(:rows AS json))
+        AS event (at timestamptz, owner_id text, pod_id text, kind text, message text, data json)
+    """
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Happening:
     """An event to be written."""
@@ -55,8 +70,7 @@ async def record_events(session: Session, happenings: Sequence[Happening]) -> No
     """
     if not happenings:
         return
-    if session.get_bind().dialect.name == "postgresql":
-        await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    session.nudge(Topic.EVENTS)
     rows = [
         {
             "at": one.at,
@@ -68,9 +82,11 @@ async def record_events(session: Session, happenings: Sequence[Happening]) -> No
         }
         for one in happenings
     ]
-    connection = await session.connection()
-    await connection.execute(insert(EventRow), rows)
-    session.nudge(Topic.EVENTS)
+    if session.get_bind().dialect.name == "postgresql":
+        told = {"lock": _ADVISORY_LOCK, "channel": CHANNEL, "payload": session.take_payload()}
+        await session.execute(_INSERT_IN_ORDER, {"rows": json.dumps(rows, default=datetime.isoformat), **told})
+    else:
+        await session.execute(_INSERT, rows)
 
 
 async def record_event(

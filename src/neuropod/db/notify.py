@@ -9,7 +9,7 @@ import asyncio
 import asyncpg
 import structlog
 
-from neuropod.db.engine import Database, Topic
+from neuropod.db.engine import CHANNEL, Database, Topic
 from neuropod.kit.clock import Clock
 
 _RETRY_SECONDS = 1.0
@@ -37,7 +37,7 @@ async def _hear_once(database: Database) -> None:
     connection = await asyncpg.connect(database.url)
     try:
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener("neuropod", heard)
+        await connection.add_listener(CHANNEL, heard)
         database.tell(frozenset(Topic))
         while not await _set_within(lost, _CHECK_SECONDS):
             await connection.execute("SELECT 1")  # a connection that died without a word is found by asking

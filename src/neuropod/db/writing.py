@@ -1,9 +1,10 @@
 """Writing rows in plain statements, past the session's unit of work; the same on both databases."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Insert, Table, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
@@ -24,18 +25,54 @@ async def upsert(
     await connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
 
 
-async def insert_now(session: Session, row: Record) -> None:
-    """Insert a row that was only just made; what it does not say has its column's default, here as in the database.
+async def insert_now(session: Session, *rows: Record) -> None:
+    """Insert rows that were only just made; what one does not say has its column's default, here as in the database.
 
     `session.add` keeps, sorts and compares rows until it flushes them, and so costs more than the insert itself; this
-    is for where it counts. The session does not know the row afterwards: who wants to change it reads it first.
+    is for where it counts. PostgreSQL takes all in one trip, and checks references between them when all are there.
+    The session does not know the rows afterwards: who wants to change one reads it first.
     """
+    values = [_values(row) for row in rows]
+    if session.get_bind().dialect.name == "postgresql":
+        named = {f"{column}_{place}": value for place, row in enumerate(values) for column, value in row.items()}
+        await session.execute(_insert_into_all(*(type(row) for row in rows)), named)
+    else:
+        for row, columns in zip(rows, values, strict=True):
+            await session.execute(_insert_into(type(row)), columns)
+
+
+def _values(row: Record) -> dict[str, Any]:
+    """Return all columns of a row, after giving it the defaults of those that it does not say."""
     values = dict(row.__dict__)
-    for column in type(row).__table__.columns:
+    for column in _table(type(row)).columns:
         if column.key not in values:
             default = column.default
             values[column.key] = default.arg if isinstance(default, ScalarElementColumnDefault) else None
             setattr(row, column.key, values[column.key])
     del values["_sa_instance_state"]
-    connection = await session.connection()
-    await connection.execute(insert(type(row)), values)
+    return values
+
+
+def _table(record: type[Record]) -> Table:
+    return record.metadata.tables[record.__tablename__]
+
+
+# Statements are the same every time. They are the table's, not the class's, and so go past the ORM.
+
+
+@cache
+def _insert_into(record: type[Record]) -> Insert:
+    return insert(_table(record))
+
+
+@cache
+def _insert_into_all(*records: type[Record]) -> Insert:
+    """Return one statement for a row of each, all but the last as common table expressions."""
+    inserts = [
+        insert(_table(record)).values(
+            {column.key: bindparam(f"{column.key}_{place}", type_=column.type) for column in _table(record).columns}
+        )
+        for place, record in enumerate(records)
+    ]
+    *others, last = inserts
+    return last.add_cte(*(one.cte(f"row_{place}") for place, one in enumerate(others)))

@@ -1,12 +1,14 @@
 """All SQL of the ledger: so far the lock that lets one promise at a time be made to a user."""
 
-from sqlalchemy import literal, select
+from sqlalchemy import bindparam, literal, select
 from sqlalchemy.dialects import postgresql
 
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Session
 from neuropod.ids import UserId
 from neuropod.ledger.records import AccountRow
+
+_LOCKED = select(AccountRow.user_id).where(AccountRow.user_id == bindparam("user_id")).with_for_update()
 
 
 async def lock_account(session: Session, user_id: UserId) -> None:
@@ -17,9 +19,9 @@ async def lock_account(session: Session, user_id: UserId) -> None:
     """
     if session.get_bind().dialect.name == "sqlite":
         return
-    query = select(AccountRow.user_id).where(AccountRow.user_id == user_id).with_for_update()
-    if await session.scalar(query) is None:
+    asked = {"user_id": user_id}
+    if await session.scalar(_LOCKED, asked) is None:
         person = select(UserRow.id, literal(0)).where(UserRow.id == user_id)
         made = postgresql.insert(AccountRow).from_select(["user_id", "balance_micros"], person)
         await session.execute(made.on_conflict_do_nothing())
-        await session.execute(query)
+        await session.execute(_LOCKED, asked)

@@ -4,6 +4,7 @@ It also writes the profile with which the commands of the same user reach it, so
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from neuropod.settings import Settings
 
 T = TypeVar("T")
 
+_OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what stands for all addresses
 
 
@@ -69,7 +71,13 @@ def _refuse_second(settings: Settings) -> None:
 
 
 def run_to_its_end(main: Coroutine[Any, Any, T]) -> T:
-    """Run a server on the loop that it is measured with: uvloop, where there is one."""
+    """Run a server as it is measured: on uvloop, where there is one, and with a collector that looks less often.
+
+    Nearly all that a request makes is freed by its reference counts; Python's default looks for cycles every 700
+    objects, which a burst of launches paid for with a tenth of its time.
+    """
+    gc.freeze()  # what was imported stays: no collection need walk over it
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     if sys.platform != "linux":
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 - Linux alone has it

@@ -14,7 +14,6 @@ from neuropod.accounts.access import Actor, require_scope, require_sight
 from neuropod.accounts.records import UserRow
 from neuropod.catalogue.service import gpu_type_on_offer
 from neuropod.db.engine import ReadSession, Session, Topic
-from neuropod.db.writing import insert_now
 from neuropod.ids import InstallationId, PodId, RuntimeId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError, taken
@@ -115,16 +114,13 @@ class Pods:
             now=self._clock.now(),
         )
         pod.volume_id = None if volume is None else volume.id
-        await session.flush()  # a volume that is made with it
-        await insert_now(session, pod)
         ports = [
             PortRow(id=new_id("prt"), pod_id=pod.id, port=port.port, name=port.name, access=port.access)
             for port in sorted(draft.ports, key=lambda port: port.port)
         ]
-        session.add_all(ports)
         act = Act("launch_pod", "pod.launched", f"Pod {pod.name} is launched.")
         facts = {"template": draft.snapshot.name, "gpu_type": pod.gpu_type, "gpu_count": pod.gpu_count}
-        await self._tell(session, pod, act, actor=actor, **facts)
+        await self._tell(session, pod, act, actor=actor, made=(pod, *ports), **facts)
         maker = None if pod.created_by == owner.id else await session.get(UserRow, pod.created_by)
         return view_of(pod, owner, Parts(ports=ports, volume=volume, maker=maker), self._lens(), self._clock.now())
 
