@@ -3,12 +3,12 @@
 `python -m bench cluster [launch] [bursts] [known]` needs a cluster: see bench.cluster.
 """
 
-import asyncio
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from bench.report import Figure, machine
+from neuropod.operate.up import run_to_its_end
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -31,4 +31,4 @@ async def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    run_to_its_end(main(sys.argv[1:]))  # as `up` runs a server

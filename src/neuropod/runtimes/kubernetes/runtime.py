@@ -128,7 +128,7 @@ class KubernetesRuntime:
 
     async def observe(self, workload_id: WorkloadId) -> Seen | None:
         cluster = self._open_one
-        pod = await cluster.standing.find(workload_id)
+        pod = await cluster.standing.look(workload_id)
         return None if pod is None else await cluster.standing.tell(pod)
 
     async def list_seen(self) -> Sequence[Seen]:
@@ -176,6 +176,7 @@ class KubernetesRuntime:
 
     async def forget(self, workload_id: WorkloadId) -> None:
         await self._open_one.logs.forget(workload_id.pod)
+        self._open_one.watch.forget(workload_id.pod)
 
     async def connect(self, workload_id: WorkloadId, port: int) -> Connection:
         return await self._open_one.ports.connect(workload_id, port)

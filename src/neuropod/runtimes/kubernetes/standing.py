@@ -1,6 +1,6 @@
 """What stands in a pod's place in the cluster now: looked up live, told with all that explains it.
 
-Called by `runtime` and `ending`. The watch says where to look; an absence is believed only after a list, live. A Pod on
+Called by `runtime` and `ending`. The watch says where to look; an absence is believed only after a live look. A Pod on
 a node that gives no answer is not known about, whatever its object says; it has ended once the node is gone, fenced,
 or declared lost by the settings (DESIGN §3).
 """
@@ -47,16 +47,20 @@ class Standing:
         self._clock = clock
         self._lost_after_seconds = lost_after_seconds
 
+    async def look(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return the same as `find`, but what was told of it a moment ago is no question again."""
+        known = self._watch.lately(workload_id) if workload_id.installation == self._installation else None
+        return known or await self.find(workload_id)
+
     async def find(self, workload_id: WorkloadId) -> PodShape | None:
         """Return what stands in the pod's place: that incarnation, else another. Raises RuntimeUnavailableError."""
         if workload_id.installation != self._installation:
             return None
         with asking():
             key = self._watch.key_of(workload_id.pod)
-            if key is not None:
+            if key is not None:  # its place never changes
                 found: PodShape | None = await self._client.get_as(PodShape, PODS, key[1], key[0])
-                if found is not None and self._is_of(found, workload_id.pod):
-                    return found
+                return found if found is not None and self._is_of(found, workload_id.pod) else None
             selector = names.selector_of_pod(self._installation, workload_id.pod)
             listed, _ = await self._client.list_at(PodShape, PODS, labels=selector)
         newest_first = _newest_first(listed)

@@ -20,6 +20,7 @@ from neuropod.runtimes.kubernetes.seen import is_ended
 from neuropod.runtimes.kubernetes.shapes import ClaimShape, NodeShape, PodShape
 
 _NUDGES = 10_000
+_LATELY_SECONDS = 2.0  # so long what was told of a Pod counts as a look at it; one that hangs shows itself later
 
 PodHook = Callable[[Key, PodShape | None, PodShape | None], None]
 
@@ -32,7 +33,10 @@ class ClusterWatch:
         self._pods = Informer(client, PODS, PodShape, clock=clock, labels=ours, on_change=self._pod_changed)
         self._nodes = Informer(client, NODES, NodeShape, clock=clock, on_change=self._node_changed)
         self._claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, ClaimShape, clock=clock, labels=ours)
+        self._clock = clock
         self._keys: dict[PodId, Key] = {}
+        self._told_at: dict[Key, float] = {}
+        self._written: dict[Key, PodShape | None] = {}  # by us, until the watch has come so far; None: deleted
         self._by_node: dict[str, set[PodId]] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._later: dict[PodId, asyncio.TimerHandle] = {}
@@ -71,8 +75,12 @@ class ClusterWatch:
         return self._keys.get(pod)
 
     def remember(self, pod: PodId, key: Key) -> None:
-        """Note where a Pod was just made, before the watch tells it."""
+        """Note where a Pod was just made, before the watch tells it; until `forget`, as its place never changes."""
         self._keys[pod] = key
+
+    def forget(self, pod: PodId) -> None:
+        """Nothing of the pod comes any more."""
+        self._keys.pop(pod, None)
 
     def claims(self) -> Iterator[ClaimShape]:
         """Yield our claims; none while their watch is cut."""
@@ -83,6 +91,37 @@ class ClusterWatch:
         key = self._keys.get(workload_id.pod)
         found = None if key is None or not self._pods.fresh else self._pods.items.get(key)
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
+
+    def lately(self, workload_id: WorkloadId) -> PodShape | None:
+        """Return that very incarnation's Pod where it was told of a moment ago, by the watch or as a write's answer.
+
+        That is as good as a look, and spares most of them: one mostly looks because of what the watch told. None: look.
+        """
+        key = self._keys.get(workload_id.pod)
+        if key is None or not self._pods.fresh:
+            return None
+        if self._clock.monotonic() - self._told_at.get(key, -_LATELY_SECONDS) >= _LATELY_SECONDS:
+            return None
+        found = self._written[key] if key in self._written else self._pods.items.get(key)
+        return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
+
+    def wrote(self, key: Key, pod: PodShape | None) -> None:
+        """Take what the API server answered to a write of ours, or (None) that we deleted what is there.
+
+        Until the watch has told as much, what it tells is older.
+        """
+        told = self._pods.items.get(key)
+        if pod is None and told is None:
+            return
+        self._written[key] = pod
+        self._told_at[key] = self._clock.monotonic()
+        if told is not None:
+            self._compare(key, told)
+
+    def _compare(self, key: Key, told: PodShape) -> None:
+        written = self._written.get(key)
+        if written is not None and _is_as_new(told, written):
+            del self._written[key]
 
     def at(self, key: Key) -> PodShape | None:
         """Return what the watch has in a place."""
@@ -146,16 +185,21 @@ class ClusterWatch:
         if workload_id is None:
             return
         pod = workload_id.pod
+        if before is None or now is None:
+            self._written.pop(key, None)
+        if now is None:
+            self._told_at.pop(key, None)
+        else:
+            self._told_at[key] = self._clock.monotonic()
+            self._compare(key, now)
         if before is not None and before.spec.node_name:
             self._by_node.get(before.spec.node_name, set()).discard(pod)
         if now is not None:
             self._keys[pod] = key
             if now.spec.node_name and not is_ended(now):
                 self._by_node.setdefault(now.spec.node_name, set()).add(pod)
-        elif self._keys.get(pod) == key:
-            del self._keys[pod]
-            if (timer := self._later.pop(pod, None)) is not None:
-                timer.cancel()
+        elif (timer := self._later.pop(pod, None)) is not None:
+            timer.cancel()
         self.nudge(pod)
         for hook in self._hooks:
             hook(key, before, now)
@@ -165,6 +209,12 @@ class ClusterWatch:
         if _standing_of(before) != _standing_of(now):
             for pod in self._by_node.get(key[1], ()):
                 self.nudge(pod)
+
+
+def _is_as_new(told: PodShape, written: PodShape) -> bool:
+    """Tell whether the watch has come as far as a write. Versions of one kind are numbers that grow (KEP-5504)."""
+    one, other = told.metadata.resource_version, written.metadata.resource_version
+    return told.metadata.uid == written.metadata.uid and one.isdigit() and other.isdigit() and int(one) >= int(other)
 
 
 def _standing_of(node: NodeShape | None) -> tuple[str, bool] | None:
