@@ -21,6 +21,7 @@ class Place:
         self.built = 0
         self.let_go = 0
         self.hangs = False
+        self.turns = 0  # of the loop, before it opens
         self.breaks = False
         self.called = called or name
         self._world = FakeWorld(ManualClock())
@@ -36,6 +37,8 @@ class Place:
             async def open(self) -> None:
                 if place.hangs:
                     await asyncio.Event().wait()
+                for _ in range(place.turns):
+                    await asyncio.sleep(0)
                 if place.breaks:
                     raise ZeroDivisionError("a defect")
                 if place.away:
@@ -88,6 +91,7 @@ async def test_who_goes_through_them_while_one_opens_goes_on_with_what_there_was
 
 async def test_one_cluster_under_two_names_is_served_under_the_first():
     one, two = Place("same", called="lab"), Place("same", called="lab-again")
+    one.turns = 5  # whichever opens first
     runtimes = Runtimes([one.planned(), two.planned()])
 
     await runtimes.open_missing()

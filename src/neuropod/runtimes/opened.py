@@ -83,27 +83,30 @@ class Runtimes(Mapping[RuntimeId, Runtime]):
         """Try to open what is not open, all at once; return the ids of those that are now. Never raises."""
         missing = [one for one in self._planned if one.name in self._unopened]
         before = set(self._opened)
-        await asyncio.gather(*(self._open(one) for one in missing))
+        built = await asyncio.gather(*(self._open(one) for one in missing))
+        for planned, runtime in zip(missing, built, strict=True):  # of two that are one, the first of the settings
+            if runtime is not None:
+                await self._take_in(planned, runtime)
         return [runtime_id for runtime_id in self._opened if runtime_id not in before]
 
-    async def _open(self, planned: PlannedRuntime) -> None:
+    async def _open(self, planned: PlannedRuntime) -> Runtime | None:
         runtime = planned.build()
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await runtime.open()
-            if runtime.id in self._opened:
-                raise RuntimeUnavailableError(f"it is the same one as {self._names[runtime.id]!r}")
         except (RuntimeUnavailableError, TimeoutError) as error:
-            await runtime.aclose()
-            why = str(error) or f"no answer within {_OPEN_SECONDS:.0f} s"
-            if self._unopened.get(planned.name) != why:
-                log.warning("a runtime cannot be opened; its pods are unreachable", runtime=planned.name, error=why)
-            self._unopened[planned.name] = why
-            return
+            await self._let_go(planned, runtime, str(error) or f"no answer within {_OPEN_SECONDS:.0f} s")
+            return None
         except Exception as error:  # a defect in opening one must not take the others down, now or later
             await runtime.aclose()
             log.exception("a runtime cannot be opened", runtime=planned.name)
             self._unopened[planned.name] = f"{type(error).__name__}: {error}"
+            return None
+        return runtime
+
+    async def _take_in(self, planned: PlannedRuntime, runtime: Runtime) -> None:
+        if runtime.id in self._opened:
+            await self._let_go(planned, runtime, f"it is the same one as {self._names[runtime.id]!r}")
             return
         self._names = {**self._names, runtime.id: planned.name}
         del self._unopened[planned.name]
@@ -111,6 +114,12 @@ class Runtimes(Mapping[RuntimeId, Runtime]):
         opened = {**self._opened, runtime.id: runtime}
         self._opened = dict(sorted(opened.items(), key=lambda item: places[self._names[item[0]]]))
         log.info("a runtime is open", runtime=planned.name, id=runtime.id)
+
+    async def _let_go(self, planned: PlannedRuntime, runtime: Runtime, why: str) -> None:
+        await runtime.aclose()
+        if self._unopened.get(planned.name) != why:
+            log.warning("a runtime cannot be opened; its pods are unreachable", runtime=planned.name, error=why)
+        self._unopened[planned.name] = why
 
     async def aclose(self) -> None:
         """Let go of all; workloads run on."""
