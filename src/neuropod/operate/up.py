@@ -14,6 +14,7 @@ import click
 from neuropod import __version__
 from neuropod.client.profile import MACHINE, Profile, ProfileFile
 from neuropod.kit.clock import SystemClock
+from neuropod.kit.collector import collect_rarely
 from neuropod.kit.errors import NeuropodError
 from neuropod.kit.lockfile import exclusive
 from neuropod.kit.terminal.commands import Call, Command
@@ -27,7 +28,6 @@ from neuropod.settings import Settings
 
 T = TypeVar("T")
 
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - what stands for all addresses
 
 
@@ -71,13 +71,9 @@ def _refuse_second(settings: Settings) -> None:
 
 
 def run_to_its_end(main: Coroutine[Any, Any, T]) -> T:
-    """Run a server as it is measured: on uvloop, where there is one, and with a collector that looks less often.
-
-    Nearly all that a request makes is freed by its reference counts; Python's default looks for cycles every 700
-    objects, which a burst of launches paid for with a tenth of its time.
-    """
+    """Run a server as it is measured: on uvloop, where there is one, and with a collector that looks less often."""
+    collect_rarely()
     gc.freeze()  # what was imported stays: no collection need walk over it
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     if sys.platform != "linux":
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 - Linux alone has it
