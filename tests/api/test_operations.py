@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from neuropod.api.app import build_api
+from neuropod.db.engine import Database
 from neuropod.words import Scope
 from support.api import POD, ApiWorld
 
@@ -24,6 +25,16 @@ async def test_ready_is_who_heard_from_all_parts_that_are_needed(sqlite_world: A
 
     assert statuses == [200, 503, 200, 503]
     assert (await nobody.get("/healthz")).status_code == 200
+
+
+async def test_a_server_whose_database_is_away_is_not_ready(sqlite_world: ApiWorld, monkeypatch: pytest.MonkeyPatch):
+    away = Database("postgresql://neuropod@127.0.0.1:1/neuropod")
+    monkeypatch.setattr(sqlite_world.parts.database, "engine", away.engine)
+
+    answers = [(await sqlite_world.http().get(path)).status_code for path in ("/readyz", "/healthz")]
+
+    assert answers == [503, 200]
+    await away.aclose()
 
 
 async def test_metrics_count_requests_by_route_and_never_by_pod(sqlite_world: ApiWorld):

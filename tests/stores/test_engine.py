@@ -37,6 +37,13 @@ class Scissors:
         self.trips, self.at = 0, trip
 
 
+async def test_a_database_answers_or_is_said_not_to(database: Database):
+    nowhere = Database("postgresql://neuropod@127.0.0.1:1/neuropod")
+
+    assert [await database.answers(5), await nowhere.answers(5)] == [True, False]
+    await nowhere.aclose()
+
+
 async def test_a_statement_that_is_cut_off_keeps_no_lock(sqlite_url: str, monkeypatch: pytest.MonkeyPatch):
     database = Database(sqlite_url)
     async with database.write() as session:

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from neuropod.db import sqlite
 from neuropod.kit.errors import NoSpaceError
+
+log = structlog.get_logger(__name__)
 
 CHANNEL = "neuropod"  # of NOTIFY
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :payload)")
@@ -121,6 +124,16 @@ class Database:
             raise
         if session.topics:
             self.tell(frozenset(session.topics))
+
+    async def answers(self, within_seconds: float) -> bool:
+        """Tell whether the database can be asked now; used by `/readyz`, which a balancer acts on."""
+        try:
+            async with asyncio.timeout(within_seconds), self.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (DBAPIError, OSError) as error:  # a time-out is an OSError too
+            log.warning("the database does not answer", error=type(error).__name__)
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -4,6 +4,8 @@ from fastapi import APIRouter, Response
 
 from neuropod.api.deps import Anybody, Operator
 
+_DATABASE_SECONDS = 3.0
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -15,8 +17,8 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 async def readyz(asking: Anybody) -> Response:
-    """Say whether every part that is needed is ok. Which one is not, operators read in `/api/v1/system`."""
-    if asking.parts.board.ready:
+    """Say whether the database and every part that is needed are ok. Which one is not, operators read in the system."""
+    if asking.parts.board.ready and await asking.parts.database.answers(_DATABASE_SECONDS):
         return Response("ready\n", media_type="text/plain")
     return Response("not ready\n", 503, media_type="text/plain")
 
