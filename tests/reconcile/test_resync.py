@@ -132,6 +132,29 @@ async def test_a_pod_is_running_again_when_its_runtime_is_back(plant: Plant, ser
     assert await plant.status(server) is Status.RUNNING
 
 
+async def test_what_was_asked_for_while_a_runtime_was_away_begins_as_soon_as_it_is_back(plant: Plant, server: Server):
+    async def away(verb: str) -> None:
+        raise RuntimeUnavailableError("unplugged")
+
+    await server.resync.turn()
+    plant.world.before = away
+    await plant.launch(server)
+    for _ in range(8):  # with growing waits, the last of them about a minute
+        await server.turn()
+        await server.resync.turn()
+        await plant.clock.advance(60)
+    await server.turn()
+    plant.world.before = None
+
+    await server.turn()
+    meanwhile = await plant.status(server)
+    await server.resync.turn()
+    await server.turn()
+
+    assert meanwhile is not Status.RUNNING
+    assert await plant.status(server) is Status.RUNNING
+
+
 @pytest.mark.parametrize(
     ("removals", "workloads", "halts"), [(0, 0, False), (3, 3, False), (4, 20, False), (4, 19, True), (50, 100, True)]
 )

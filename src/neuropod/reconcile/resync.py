@@ -45,7 +45,7 @@ class ResyncLoop:
     def __init__(self, world: World) -> None:
         self.wakeup = Wakeup()
         self._world = world
-        self._begun: set[RuntimeId] = set()  # looked at once since this server began
+        self._begun: set[RuntimeId] = set()  # looked at once since this server began, or since it gave no answer
         self._allowed = world.sweeping_allowed
         self._waiting: dict[RuntimeId, str] = {}  # what a confirmation of the epoch would sweep
         self._rows_swept_at: datetime | None = None
@@ -83,6 +83,7 @@ class ResyncLoop:
                 return await runtime.list_seen()
         except (RuntimeUnavailableError, TimeoutError) as error:
             log.warning("a runtime gives no answer", runtime=runtime.id, error=str(error))
+        self._begun.discard(runtime.id)  # what waits for it with growing waits goes on as soon as it is back
         async with world.database.write() as session:
             await store.mark_unavailable(session, runtime.id, now=world.clock.now())
         return None
