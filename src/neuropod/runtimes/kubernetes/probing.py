@@ -7,7 +7,7 @@ where here a server that answers is ready, and it looks once a second, as long a
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
@@ -129,8 +129,8 @@ class _Answer(asyncio.Protocol):
         self.enough = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport) and self._question:
-            transport.write(self._question)
+        if self._question:
+            cast("asyncio.Transport", transport).write(self._question)  # uvloop's are of no class of asyncio's
 
     def data_received(self, data: bytes) -> None:
         if len(self.data) < ENOUGH_BYTES:
