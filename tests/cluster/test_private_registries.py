@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from neuropod.kit.clock import SystemClock
+from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PODS, SECRETS
 from neuropod.kube.kubeconfig import from_kubeconfig
@@ -26,7 +27,10 @@ USER, PASSWORD = "puller", "correct-horse"  # of tools/cluster/registry.py
 
 async def test_a_users_credentials_pull_their_images_and_nobody_elses(tmp_path: Path):
     _, private, _ = order("registry").split()
-    image = f"{private}/http:1"
+    # An image of its own: a kubelet that pulled one with a password asks again for whatever has the same layers.
+    name = f"private-{new_id('x')[2:]}"
+    order("push", name, "1")
+    image = f"{private}/{name}:1"
     async with (
         KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()) as admin,
         server_on(tmp_path / "data", cluster()) as server,
@@ -38,8 +42,7 @@ async def test_a_users_credentials_pull_their_images_and_nobody_elses(tmp_path: 
             running = _until(server.api, mine, "running")
             namespace = f"neuropod-{running['ports'][0]['host'].partition('.')[0].rsplit('-', 2)[1]}"
             secrets = [one for one in await admin.list(SECRETS) if one["type"] == "kubernetes.io/dockerconfigjson"]
-            name = secrets[0]["metadata"]["name"].removesuffix("-registry")
-            pod = await admin.get(PODS, name, namespace)
+            pod = await admin.get(PODS, secrets[0]["metadata"]["name"].removesuffix("-registry"), namespace)
             theirs = _launch(bob, image)  # which is in the node's store by now
             denied = wait_for(lambda: _denied(bob, theirs), "the pull to be denied", 90)
 
