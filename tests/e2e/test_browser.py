@@ -2,19 +2,17 @@
 
 import asyncio
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from support.browser import Page, chromium
+from support.browser import chromium
+from support.notebook import run_first_cell
 from support.servers import Server
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("browser")]
 
 ARTIFACTS = Path(os.environ.get("NEUROPOD_TEST_ARTIFACTS", Path(__file__).parent / "artifacts"))
-
-OUTPUT = "[...document.querySelectorAll('.jp-OutputArea-output')].map((node) => node.innerText).join('|')"
 
 
 async def test_a_person_signs_in_and_runs_a_cell_in_jupyter_lab(server: Server):
@@ -40,27 +38,5 @@ async def test_a_person_signs_in_and_runs_a_cell_in_jupyter_lab(server: Server):
         await page.goto(link)
         await page.wait("!!document.querySelector('.jp-LabShell, #jp-main-dock-panel')", 60)
         await page.wait("location.host.startsWith('lab-') && !location.search.includes('ticket')")
-        await page.wait("!!document.querySelector('.jp-LauncherCard')", 60)
-        await page.run("document.querySelector('.jp-LauncherCard[data-category=\"Notebook\"]').click(), 'clicked'")
-        await page.wait("!!document.querySelector('.jp-Notebook .jp-Cell .cm-content')", 60)
-        await page.wait(
-            "[...document.querySelectorAll('.jp-NotebookPanel-toolbar')].some(n => n.innerText.includes('Python 3'))",
-            60,
-        )
-        await page.run("document.querySelector('.jp-Notebook .jp-Cell .cm-content').focus(), 'focused'")
-        await page.send("Input.insertText", text="print(6 * 7)")
-        await _run_until_printed(page, "42")
+        await run_first_cell(page, "print(6 * 7)", "42")
         await page.screenshot(ARTIFACTS / "jupyter.png")
-
-
-async def _run_until_printed(page: Page, text: str) -> None:
-    """Press Ctrl+Enter until the cell has printed: what is pressed before the kernel is there is dropped by Jupyter."""
-    for _ in range(20):
-        for kind in ("keyDown", "keyUp"):
-            await page.send(
-                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, modifiers=2
-            )
-        with suppress(AssertionError):
-            await page.wait(f"{OUTPUT}.includes('{text}')", 5)
-            return
-    raise AssertionError(f"the cell never printed {text}")

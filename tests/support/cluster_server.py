@@ -41,9 +41,13 @@ def cluster(name: str = "lab", **changes: Any) -> dict[str, Any]:
 async def server_on(
     data_dir: Path, *clusters: dict[str, Any], local: bool = False, **settings: str
 ) -> AsyncIterator[Server]:
-    """Run a server on these clusters."""
-    more = {"kubernetes": json.dumps(clusters), "local__enabled": str(local).lower()} if clusters else {}
-    server = Server(data_dir, **more, **settings)
+    """Run a server on these clusters, with `local` on this machine too. It is the gate of their ingress controllers."""
+    server = Server(data_dir, **settings)
+    if clusters:
+        gate = {"gate_url": f"http://{here()}:{server.port}"}
+        told = [one | (gate if one.get("carrier", "gateway") != "gateway" else {}) for one in clusters]
+        server.env["NEUROPOD_KUBERNETES"] = json.dumps(told)
+        server.env["NEUROPOD_LOCAL__ENABLED"] = str(local).lower()
     server.start()
     try:
         yield server

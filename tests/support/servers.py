@@ -124,13 +124,18 @@ class Server:
         assert answer.is_success, answer.text
 
     def wait_for_status(self, name: str, *statuses: str, seconds: float = 120) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            pod = self.pod(name)
-            if pod["status"] in {"failed"} - set(statuses):
-                raise AssertionError(f"{name} failed: {pod['reason']}: {pod['message']}")
-            return pod if pod["status"] in statuses else None
+        last: dict[str, Any] = {}
 
-        return wait_for(look, f"{name} to be {statuses}", seconds)
+        def look() -> dict[str, Any] | None:
+            last.update(self.pod(name))
+            if last["status"] in {"failed"} - set(statuses):
+                raise AssertionError(f"{name} failed: {last['reason']}: {last['message']}")
+            return last if last["status"] in statuses else None
+
+        try:
+            return wait_for(look, f"{name} to be {statuses}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {last.get('status')}: {last.get('message')}") from error
 
     def visit(self, pod: dict[str, Any], port: int) -> tuple[str, dict[str, str]]:
         """Return URL and headers with which a program reaches a port, without asking a resolver for the host."""
