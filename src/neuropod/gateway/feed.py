@@ -20,7 +20,8 @@ from neuropod.pods.views import PodView
 
 _UNASKED_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
-_REST = 4  # times as long as the last reading took
+_REST = 4  # times as long as the last reading took,
+_LEAST_REST_SECONDS = 0.05  # and so long at least: in a burst of launches many routes are read at once
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,8 @@ class DatabaseFeed:
                 log.warning("the routes cannot be read; those known are still served", error=str(error))
                 await self._clock.sleep(_RETRY_SECONDS)
                 continue
-            await self._clock.sleep(_REST * (self._clock.monotonic() - began))
+            took = self._clock.monotonic() - began
+            await self._clock.sleep(max(_REST * took, _LEAST_REST_SECONDS))
             await self._wakeup.sleep(_UNASKED_SECONDS)
 
     async def load(self) -> None:

@@ -30,7 +30,8 @@ from neuropod.settings import Addresses, EventSettings
 
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
-_REST = 2  # times as long as the last reading took: what comes meanwhile is read at once
+_REST = 2  # times as long as the last reading took: what comes meanwhile is read at once,
+_LEAST_REST_SECONDS = 0.05  # and so long at least: a burst of launches is told in tens rather than one by one
 _BATCH = 200
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,8 @@ class EventFeed:
                 await self._clock.sleep(_RETRY_SECONDS)
                 self._wakeup.nudge()
                 continue
-            await self._clock.sleep(_REST * (self._clock.monotonic() - began))
+            took = self._clock.monotonic() - began
+            await self._clock.sleep(max(_REST * took, _LEAST_REST_SECONDS))
 
     async def look(self) -> bool:
         """Hand out what is new, and end whoever lost the right; tell whether there is more already."""

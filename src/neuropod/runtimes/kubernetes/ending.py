@@ -138,8 +138,7 @@ class Ending:
             await self._logs.record(pod)
             try:
                 with asking():
-                    pulled = bool(pod.spec.image_pull_secrets)
-                    await drop_secrets(self._client, pod.metadata.namespace, pod.metadata.name, registry=pulled)
+                    await drop_secrets(self._client, pod.metadata.namespace, pod.secrets)
                     if names.FINALIZER in pod.metadata.finalizers:
                         others = [one for one in pod.metadata.finalizers if one != names.FINALIZER]
                         await self._patch(pod, {"metadata": {**_version(pod), "finalizers": others}})

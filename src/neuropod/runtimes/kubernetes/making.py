@@ -3,6 +3,8 @@
 It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 import structlog
 
@@ -97,7 +99,7 @@ class Making:
         tenant = Tenant(self._installation, workload.owner, workload.owner_hash)
         await self._tenancy.prepare(tenant)
         claim = await self._claims.ensure(workload)
-        secrets = [objects.env_secret(workload)]
+        secrets = [objects.env_secret(workload)] if objects.secret_env(workload) else []
         if workload.pull_credential is not None:
             secrets.append(objects.registry_secret(workload, workload.pull_credential))
         for secret in secrets:
@@ -110,8 +112,7 @@ class Making:
                 raise RuntimeUnavailableError("what stood in its place is just going") from None
             return
         except (ForbiddenError, InvalidError) as error:
-            pulls = workload.pull_credential is not None
-            await drop_secrets(self._client, tenant.namespace, names.pod_of(workload), registry=pulls)
+            await drop_secrets(self._client, tenant.namespace, [secret["metadata"]["name"] for secret in secrets])
             raise self._refusal(error, tenant.namespace) from error
         self._watch.wrote((tenant.namespace, names.pod_of(workload)), msgspec.convert(made, PodShape))
         for secret in secrets:  # they go with it, also when somebody else deletes it
@@ -149,9 +150,9 @@ class Making:
         return error
 
 
-async def drop_secrets(client: KubeClient, namespace: str, pod_name: str, *, registry: bool) -> None:
+async def drop_secrets(client: KubeClient, namespace: str, secrets: Iterable[str]) -> None:
     """Delete what a Pod read. By ourselves: the next one's have the same names, and collectors of garbage lag."""
-    for name in (f"{pod_name}-env", *([f"{pod_name}-registry"] if registry else [])):
+    for name in secrets:
         try:
             await client.delete(SECRETS, name, namespace)
         except KubeUnavailableError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neuropod.kit.secrets import Secret
 from neuropod.kube.objects import Object, cpu_quantity
 from neuropod.runtimes.contract import RegistryCredential, VolumeMount, Workload
 from neuropod.runtimes.kubernetes import names
@@ -16,6 +17,10 @@ from neuropod.words import ReadyWhen
 
 # What package managers in a pod need of root; what NET_RAW and the like would open is left out.
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+
+# What stands on the Pod itself anyway. A pod that has no other variables needs no Secret, which its node would have to
+# ask for and watch before it starts it.
+_NO_SECRETS = frozenset({"NEUROPOD_POD_ID", "NEUROPOD_POD_NAME"})
 
 _VOLUME = "volume"
 
@@ -91,15 +96,18 @@ def pod(workload: Workload, ways: Ways, *, claim: str | None) -> Object:
 
 
 def _container(workload: Workload, ways: Ways) -> Object:
-    gpus = len(workload.resources.devices)
+    plain = {name: value.reveal() for name, value in workload.env.items() if name in _NO_SECRETS}
+    if not workload.resources.devices:
+        # A runtime of NVIDIA's gives all GPUs to a container that says nothing.
+        plain["NVIDIA_VISIBLE_DEVICES"] = "void"
     container: Object = {
         "name": names.CONTAINER,
         "image": workload.image,
         # `$(NAME)` is a word of Kubernetes' own there, and `$$` is `$`; the owner's are meant for a shell.
         "command": None if workload.command is None else [word.replace("$", "$$") for word in workload.command],
-        # Over what comes from the Secret. A runtime of NVIDIA's gives all GPUs to a container that says nothing.
-        "env": None if gpus else [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
-        "envFrom": [{"secretRef": {"name": names.secret_of(workload)}}],
+        # Over what comes from the Secret.
+        "env": [{"name": name, "value": value} for name, value in plain.items()] or None,
+        "envFrom": [{"secretRef": {"name": names.secret_of(workload)}}] if secret_env(workload) else None,
         "ports": [{"containerPort": port, "protocol": "TCP"} for port in workload.ports] or None,
         "resources": _resources(workload, ways),
         # Others would get what is in the node's store already without asking the registry whether they may.
@@ -150,9 +158,14 @@ def host_of(device: str) -> str:
     return device.partition("/")[0]
 
 
+def secret_env(workload: Workload) -> dict[str, Secret]:
+    """Return the variables that nobody reads who may see the Pod: all but what tells which pod it is."""
+    return {name: value for name, value in workload.env.items() if name not in _NO_SECRETS}
+
+
 def env_secret(workload: Workload) -> Object:
     """Return the Secret with the environment."""
-    data = {name: base64.b64encode(value.reveal().encode()).decode() for name, value in workload.env.items()}
+    data = {name: base64.b64encode(value.reveal().encode()).decode() for name, value in secret_env(workload).items()}
     return _secret(workload, names.secret_of(workload), "Opaque", data)
 
 

@@ -94,6 +94,21 @@ def is_ended(pod: PodShape) -> bool:
     return pod.metadata.deletion_timestamp is not None and not pod.spec.node_name
 
 
+def is_unplaced(pod: PodShape) -> bool:
+    """Tell whether the scheduler found no node for it."""
+    scheduled = pod.condition.get("PodScheduled")
+    return scheduled is not None and scheduled.status == "False"
+
+
+def is_starting(pod: PodShape) -> bool:
+    """Tell whether it is on its way to run, as far as is told: nothing is wrong with it, nobody ended it."""
+    state = state_of(pod)
+    if state.running is not None or state.terminated is not None or is_ended(pod) or stopping(pod) is not None:
+        return False
+    waits = state.waiting is not None and state.waiting.reason not in {"", "ContainerCreating", "PodInitializing"}
+    return not waits and not is_unplaced(pod)
+
+
 def started(pod: PodShape) -> datetime | None:
     """Return when its process began to run."""
     state = state_of(pod)

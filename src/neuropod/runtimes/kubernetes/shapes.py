@@ -73,11 +73,24 @@ class Requirements(Shape, frozen=True):
     requests: dict[str, str] = msgspec.field(default_factory=dict)
 
 
+class Reference(Shape, frozen=True):
+    """The name of an object beside it."""
+
+    name: str = ""
+
+
+class EnvSource(Shape, frozen=True):
+    """Where variables of a container come from."""
+
+    secret_ref: Reference | None = None
+
+
 class Container(Shape, frozen=True):
     """A container as it was asked for."""
 
     image: str = ""
     resources: Requirements = Requirements()
+    env_from: tuple[EnvSource, ...] = ()
 
 
 class ClaimSource(Shape, frozen=True):
@@ -90,12 +103,6 @@ class PodVolume(Shape, frozen=True):
     """A volume of a Pod."""
 
     persistent_volume_claim: ClaimSource | None = None
-
-
-class Reference(Shape, frozen=True):
-    """The name of an object beside it."""
-
-    name: str = ""
 
 
 class PodSpec(Shape, frozen=True):
@@ -125,6 +132,12 @@ class PodShape(Shape, frozen=True):
         """The claim of its volume."""
         sources = (volume.persistent_volume_claim for volume in self.spec.volumes)
         return next((source.claim_name for source in sources if source is not None), None)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The Secrets that it reads."""
+        sources = [source.secret_ref for container in self.spec.containers for source in container.env_from]
+        return [one.name for one in (*sources, *self.spec.image_pull_secrets) if one is not None]
 
     @property
     def condition(self) -> dict[str, Condition]:
@@ -194,10 +207,19 @@ class NodeShape(Shape, frozen=True):
         return next((one for one in self.status.conditions if one.type == "Ready"), None)
 
 
+class Subject(Shape, frozen=True):
+    """The object that an event is about."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+
+
 class EventShape(Shape, frozen=True):
     """An event about a Pod or a claim."""
 
     metadata: Metadata
+    involved_object: Subject = Subject()
     reason: str = ""
     message: str = ""
     type: str = ""

@@ -12,19 +12,19 @@ from datetime import timedelta
 from neuropod.ids import InstallationId, PodId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
-from neuropod.kube.kinds import EVENTS, NODES, PODS
+from neuropod.kube.kinds import NODES, PODS
 from neuropod.runtimes.contract import Phase, RuntimeUnavailableError, Seen, WorkloadId
 from neuropod.runtimes.kubernetes import names, nodes, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.capacity import ClusterCapacity
 from neuropod.runtimes.kubernetes.reasons import Hints
-from neuropod.runtimes.kubernetes.seen import is_ended, moment, seen_of, state_of
-from neuropod.runtimes.kubernetes.shapes import EventShape, NodeShape, PodShape
-from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.runtimes.kubernetes.seen import is_ended, is_starting, is_unplaced, moment, seen_of, state_of
+from neuropod.runtimes.kubernetes.shapes import NodeShape, PodShape
+from neuropod.runtimes.kubernetes.telling import Events
+from neuropod.runtimes.kubernetes.watching import QUICK_SECONDS, ClusterWatch
 from neuropod.words import Reason
 
-# What starts within this time needs no explanation; what does not is looked at again that often.
-_QUICK_SECONDS = 3.0
+# What does not start within QUICK_SECONDS is looked at again that often.
 _AGAIN_SECONDS = 10.0
 
 
@@ -46,6 +46,7 @@ class Standing:
         self._installation = installation
         self._clock = clock
         self._lost_after_seconds = lost_after_seconds
+        self._events = Events(client, clock)
 
     async def look(self, workload_id: WorkloadId) -> PodShape | None:
         """Return the same as `find`, but what was told of it a moment ago is no question again."""
@@ -136,8 +137,8 @@ class Standing:
 
     async def _node(self, name: str) -> NodeShape | None:
         known = self._watch.node(name)
-        if known is not None and self._watch.knows_nodes:
-            return known
+        if known is not None and self._watch.knows_nodes and nodes.answers(known):
+            return known  # that it answers no more, or is gone, is believed after a live look, as of Pods
         with asking():
             found: NodeShape | None = await self._client.get_as(NodeShape, NODES, name)
         return found
@@ -150,34 +151,22 @@ class Standing:
             return Hints()
         now = self._clock.now()
         created = moment(pod.metadata.creation_timestamp)
-        waits = state.waiting is not None and state.waiting.reason not in {"", "ContainerCreating", "PodInitializing"}
-        scheduled = pod.condition.get("PodScheduled")
-        unplaced = scheduled is not None and scheduled.status == "False"
-        if not waits and not unplaced and created is not None and now - created < timedelta(seconds=_QUICK_SECONDS):
-            self._watch.nudge_later(workload_id.pod, _QUICK_SECONDS)
+        unplaced = is_unplaced(pod)
+        if is_starting(pod) and created is not None and now - created < timedelta(seconds=QUICK_SECONDS):
+            self._watch.nudge_later(workload_id.pod, QUICK_SECONDS)
             return Hints()
         self._watch.nudge_later(workload_id.pod, _AGAIN_SECONDS)
         with asking():
-            events = await self._events(pod.metadata.namespace, f"involvedObject.uid={pod.metadata.uid}")
+            namespace, claim = pod.metadata.namespace, pod.claim
+            events = await self._events.of_pod(namespace, pod.metadata.uid)
             if not unplaced:
                 return Hints(events=events, now=now)
             return Hints(
                 events=events,
-                claim_events=await self._events_of_claim(pod),
+                claim_events=() if claim is None else await self._events.of_claim(namespace, claim),
                 free=await self._capacity.free(),
                 now=now,
             )
-
-    async def _events_of_claim(self, pod: PodShape) -> Sequence[EventShape]:
-        claim = pod.claim
-        if claim is None:
-            return ()
-        fields = f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}"
-        return await self._events(pod.metadata.namespace, fields)
-
-    async def _events(self, namespace: str, fields: str) -> Sequence[EventShape]:
-        listed, _ = await self._client.list_at(EventShape, EVENTS, namespace, fields=fields)
-        return listed
 
 
 def is_running(pod: PodShape) -> bool:

@@ -16,10 +16,11 @@ from neuropod.kube.informer import Informer, Key
 from neuropod.kube.kinds import NODES, PERSISTENT_VOLUME_CLAIMS, PODS
 from neuropod.runtimes.contract import WorkloadId
 from neuropod.runtimes.kubernetes import names
-from neuropod.runtimes.kubernetes.seen import is_ended
+from neuropod.runtimes.kubernetes.seen import is_ended, is_starting
 from neuropod.runtimes.kubernetes.shapes import ClaimShape, NodeShape, PodShape
 
 _NUDGES = 10_000
+QUICK_SECONDS = 3.0  # what starts within this time needs no explanation
 _LATELY_SECONDS = 2.0  # so long what was told of a Pod counts as a look at it; one that hangs shows itself later
 
 PodHook = Callable[[Key, PodShape | None, PodShape | None], None]
@@ -164,6 +165,8 @@ class ClusterWatch:
 
     def nudge(self, pod: PodId) -> None:
         """Tell all that follow."""
+        if (timer := self._later.pop(pod, None)) is not None:
+            timer.cancel()
         for queue in self._watchers:
             with suppress(asyncio.QueueFull):  # lost, as a nudge may be
                 queue.put_nowait(pod)
@@ -173,11 +176,7 @@ class ClusterWatch:
         if pod in self._later:
             return
 
-        def due() -> None:
-            self._later.pop(pod, None)
-            self.nudge(pod)
-
-        self._later[pod] = asyncio.get_running_loop().call_later(seconds, due)
+        self._later[pod] = asyncio.get_running_loop().call_later(seconds, self.nudge, pod)
 
     def _pod_changed(self, key: Key, before: PodShape | None, now: PodShape | None) -> None:
         shown = now or before
@@ -200,7 +199,10 @@ class ClusterWatch:
                 self._by_node.setdefault(now.spec.node_name, set()).add(pod)
         elif (timer := self._later.pop(pod, None)) is not None:
             timer.cancel()
-        self.nudge(pod)
+        if now is not None and is_starting(now) and (before is None or is_starting(before)):
+            self.nudge_later(pod, QUICK_SECONDS)  # steps of a quick start concern nobody
+        else:
+            self.nudge(pod)
         for hook in self._hooks:
             hook(key, before, now)
 
