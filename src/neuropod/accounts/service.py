@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 from neuropod.accounts import store
 from neuropod.accounts.access import ALL_BUT_PORTS, Actor, require_administrator, require_hand, require_session_of_self
+from neuropod.accounts.acts import record_act_on
 from neuropod.accounts.keys import Keys
 from neuropod.accounts.passwords import Passwords, password_errors
 from neuropod.accounts.people.service import People, wrong_person_name
 from neuropod.accounts.records import ApiKeyRow, SessionRow, UserRow
 from neuropod.accounts.signing_in import SignIns
 from neuropod.accounts.throttle import WINDOW
-from neuropod.db.audit import record_act
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.ids import ApiKeyId, SessionId, UserId
 from neuropod.kit.clock import Clock
@@ -239,16 +239,7 @@ class Accounts:
         return user
 
     def _note(self, session: Session, verb: str, user: UserRow, *, actor: Actor, **data: str) -> None:
-        record_act(
-            session,
-            verb,
-            f"user/{user.id}",
-            at=self._clock.now(),
-            actor_id=actor.user_id,
-            via=actor.via,
-            owner_id=UserId(user.id),
-            **data,
-        )
+        record_act_on(session, verb, user, actor=actor, at=self._clock.now(), **data)
 
     # Housekeeping
 

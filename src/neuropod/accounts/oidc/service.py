@@ -10,15 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from neuropod.accounts.access import SYSTEM, Actor, require_administrator, require_hand
+from neuropod.accounts.acts import record_act_on
 from neuropod.accounts.oidc import store
 from neuropod.accounts.oidc.claims import Identity
 from neuropod.accounts.people.store import lock_user
 from neuropod.accounts.records import IdentityRow, UserRow
 from neuropod.accounts.service import Accounts
 from neuropod.accounts.signing_in import Browser, NewSession
-from neuropod.db.audit import record_act
 from neuropod.db.engine import ReadSession, Session
-from neuropod.ids import UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ConflictError, FieldError, ForbiddenError, InvalidInputError, NotFoundError, taken
 from neuropod.kit.identifiers import new_id
@@ -172,14 +171,4 @@ class Identities:
         )
 
     def _record(self, session: Session, verb: str, row: UserRow, *, actor: Actor, **data: Any) -> None:
-        record_act(
-            session,
-            verb,
-            f"user/{row.id}",
-            at=self._clock.now(),
-            actor_id=actor.user_id,
-            via=actor.via,
-            owner_id=UserId(row.id),
-            email=row.email,
-            **data,
-        )
+        record_act_on(session, verb, row, actor=actor, at=self._clock.now(), email=row.email, **data)

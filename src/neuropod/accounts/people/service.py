@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from neuropod.accounts.access import Actor, require_administrator, require_hand, require_scope
+from neuropod.accounts.acts import record_act_on
 from neuropod.accounts.people import store
 from neuropod.accounts.records import SessionRow, UserRow
 from neuropod.accounts.registries.store import delete_registries
@@ -246,17 +247,7 @@ class People:
         return (await self._found(session, user)).id
 
     def _note(self, session: Session, verb: str, row: UserRow, *, actor: Actor, **data: Any) -> None:
-        record_act(
-            session,
-            verb,
-            f"user/{row.id}",
-            at=self._clock.now(),
-            actor_id=actor.user_id,
-            via=actor.via,
-            owner_id=UserId(row.id),
-            email=row.email,
-            **data,
-        )
+        record_act_on(session, verb, row, actor=actor, at=self._clock.now(), email=row.email, **data)
 
 
 def wrong_person_name(name: str, field: str = "name") -> list[FieldError]:

@@ -3,7 +3,7 @@
 Administrators edit it, and see which GPU is whose.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,12 +13,13 @@ from neuropod.api.answers import price_answer
 from neuropod.api.deps import Caller, Operator, Reader
 from neuropod.api.errors import WrongFieldsToo
 from neuropod.api.offers import capacities, units
+from neuropod.api.trying import wrong_fields
 from neuropod.catalogue.devices import fits
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.catalogue.service import list_gpu_types as types_on_offer
 from neuropod.db.engine import ReadSession, Session
 from neuropod.ids import RuntimeId
-from neuropod.kit.errors import FieldError, InvalidInputError, NeuropodError
+from neuropod.kit.errors import FieldError, InvalidInputError
 from neuropod.pods.gpus import editing
 from neuropod.pods.gpus.editing import PriceRequest, TypeRequest
 from neuropod.pods.gpus.health import Held
@@ -181,21 +182,6 @@ async def _edit(session: Session, gpu_type: str, body: GpuTypeEdit, caller: Call
 # What else is wrong with a request whose shape is wrong
 
 
-class _TriedOutError(Exception):
-    """Ends a transaction that was only a try."""
-
-
-async def _wrong_fields(caller: Caller, act: Callable[[Session], Any]) -> Sequence[FieldError]:
-    try:
-        async with caller.writing() as session:
-            await act(session)
-            raise _TriedOutError
-    except InvalidInputError as error:
-        return error.fields
-    except (_TriedOutError, NeuropodError):
-        return ()
-
-
 async def _wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
     caller: Caller = request.state.caller
     needed = {"name": "a", "cpu_cores": 1, "memory_gb": 1, "price": {"per_hour": "0"}}
@@ -204,7 +190,7 @@ async def _wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence
         body = GpuTypeCreate.model_validate(filled)
     except ValidationError:
         return ()
-    return await _wrong_fields(caller, lambda session: _create(session, body, caller))
+    return await wrong_fields(caller, lambda session: _create(session, body, caller))
 
 
 async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
@@ -214,7 +200,7 @@ async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[F
     except ValidationError:
         return ()
     gpu_type = request.path_params["gpu_type"]
-    return await _wrong_fields(caller, lambda session: _edit(session, gpu_type, body, caller))
+    return await wrong_fields(caller, lambda session: _edit(session, gpu_type, body, caller))
 
 
 CHECKS: dict[str, WrongFieldsToo] = {"create_gpu_type": _wrong_with_create, "edit_gpu_type": _wrong_with_edit}

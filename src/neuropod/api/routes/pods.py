@@ -1,6 +1,6 @@
 """`/api/v1/pods`: create, list, show, edit, start, stop, restart, delete. `{pod}` is an id, or a name of one's own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -12,9 +12,9 @@ from neuropod.api.errors import WrongFieldsToo
 from neuropod.api.idempotent import Idempotency
 from neuropod.api.offers import to_choose_from
 from neuropod.api.paging import AskedPage
-from neuropod.db.engine import Session
+from neuropod.api.trying import wrong_fields
 from neuropod.ids import UserId
-from neuropod.kit.errors import FieldError, InvalidInputError, NeuropodError
+from neuropod.kit.errors import FieldError, InvalidInputError
 from neuropod.kit.secrets import Secret
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, PortRequest, VolumeRequest
 from neuropod.pods.views import PodFilters
@@ -205,22 +205,6 @@ async def restart_pod(pod: str, caller: Writer) -> Pod:
 # What else is wrong with a request whose shape is wrong
 
 
-class _TriedOutError(Exception):
-    """Ends a transaction that was only a try."""
-
-
-async def _wrong_fields(caller: Caller, act: Callable[[Session], Any]) -> Sequence[FieldError]:
-    """Run a use-case in a transaction that is always rolled back, and return what it finds wrong."""
-    try:
-        async with caller.writing() as session:
-            await act(session)
-            raise _TriedOutError
-    except InvalidInputError as error:
-        return error.fields
-    except (_TriedOutError, NeuropodError):
-        return ()
-
-
 async def wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
     """Ask what else is wrong with a launch."""
     caller: Caller = request.state.caller
@@ -229,9 +213,7 @@ async def wrong_with_create(request: Request, rest: dict[str, Any]) -> Sequence[
         launch = launch_request(body)
     except ValidationError:
         return ()
-    return await _wrong_fields(
-        caller, lambda session: caller.parts.pods.launch_pod(session, launch, actor=caller.actor)
-    )
+    return await wrong_fields(caller, lambda session: caller.parts.pods.launch_pod(session, launch, actor=caller.actor))
 
 
 async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[FieldError]:
@@ -243,7 +225,7 @@ async def _wrong_with_edit(request: Request, rest: dict[str, Any]) -> Sequence[F
     except InvalidInputError as error:
         return error.fields
     pod = request.path_params["pod"]
-    return await _wrong_fields(
+    return await wrong_fields(
         caller, lambda session: caller.parts.pods.edit_pod(session, pod, edit, actor=caller.actor)
     )
 
