@@ -12,7 +12,7 @@ from neuropod.api.app import build_routes
 from neuropod.db.audit import AuditRow
 from neuropod.db.events import EventRow
 from neuropod.pods.records import IncarnationRow
-from neuropod.runtimes.contract import Capability
+from neuropod.runtimes.contract import Capability, NotSupportedError
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.wire.exec import MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, STDERR, STDIN, STDOUT
 from neuropod.words import Scope
@@ -211,6 +211,22 @@ async def test_a_later_message_that_cannot_be_taken_ends_the_command(here: Serve
 
     assert command.end is not None
     assert command.end["code"] == "invalid"
+
+
+async def test_an_image_without_a_shell_is_told_with_what_to_do(here: Served):
+    pod = await here.running_pod()
+
+    async def refuse(verb: str) -> None:
+        if verb == "exec":
+            raise NotSupportedError("its image has no shell (/bin/sh): name a program that is in it")
+
+    here.world.fake.before = refuse
+    async with here.command(pod, await here.key("owner", Scope.WRITE)) as command:
+        await command.to_the_end()
+
+    assert command.end is not None
+    assert command.end["code"] == "not_supported"
+    assert command.end["message"].endswith("has no shell (/bin/sh): name a program that is in it")
 
 
 async def test_more_than_the_allowed_number_at_once_is_said(here: Served):

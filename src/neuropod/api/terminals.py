@@ -15,13 +15,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from neuropod.api.deps import WebSocketCaller
-from neuropod.kit.errors import ConflictError, InvalidInputError, NeuropodError, UnauthenticatedError, UnavailableError
+from neuropod.kit.errors import (
+    ConflictError,
+    InvalidInputError,
+    NeuropodError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedError,
+)
 from neuropod.pods.entering import Entrance
 from neuropod.runtimes.contract import (
     Exec,
     ExecRequest,
     Execution,
     NotReadyError,
+    NotSupportedError,
     OutputStream,
     RuntimeUnavailableError,
     TerminalSize,
@@ -113,6 +121,8 @@ class Terminal:
             raise ConflictError(sentence, code="too_many_execs") from None
         except NotReadyError as error:
             raise ConflictError(f"nothing can be run in this pod now: {error}", code="not_running") from None
+        except NotSupportedError as error:
+            raise UnsupportedError(f"no terminal can be opened in this pod: {error}") from None
         except RuntimeUnavailableError:
             raise UnavailableError("the machine or cluster that runs this pod does not answer") from None
 

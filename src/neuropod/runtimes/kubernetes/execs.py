@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 
@@ -24,6 +25,7 @@ from neuropod.runtimes.contract import (
     LOGIN_SHELL,
     ExecRequest,
     NotReadyError,
+    NotSupportedError,
     OutputChunk,
     OutputStream,
     RuntimeUnavailableError,
@@ -118,8 +120,11 @@ class Execs:
         try:
             return await self._behind_a_shell(pod, workload_id, request, command)
         except _NoShellError:
+            if not request.command:
+                sentence = "its image has no shell (/bin/sh): name a program that is in it"
+                raise NotSupportedError(sentence) from None
             socket = await self._open(pod, workload_id, command, tty=request.terminal is not None)
-            return _Begun(socket, None, [])
+            return _Begun(socket, None, [], command[0])
 
     async def _open(
         self, pod: PodShape, workload_id: WorkloadId, command: Sequence[str], *, tty: bool = False
@@ -163,7 +168,7 @@ class Execs:
                 await beside.write(number + b"\n")
                 await main.write(b"\n")
                 await ear.line_with(_BEGINS)
-            return _Begun(main, beside, ear.rest())
+            return _Begun(main, beside, ear.rest(), command[0])
         except BaseException as error:
             await main.aclose()
             await beside.aclose()
@@ -194,13 +199,20 @@ class _Ear:
         while b"\n" not in self._heard.partition(words)[2]:
             chunk = await self._socket.read()
             if chunk is None:
-                raise _NoShellError
+                await self._not_begun()
             if chunk[0] is self._stream:
                 self._heard += chunk[1]
             else:
                 self._others.append(chunk)
         line, _, self._heard = self._heard.partition(words)[2].partition(b"\n")
         return line.strip()
+
+    async def _not_begun(self) -> NoReturn:
+        try:
+            await self._socket.wait()
+        except KubeError as error:  # it could not be started, and it is a shell
+            raise _NoShellError from error
+        raise NotReadyError("it has ended")
 
     def rest(self) -> list[tuple[Channel, bytes]]:
         """Return what came already after the last such line."""
@@ -214,6 +226,7 @@ class _Begun:
     socket: ChannelSocket
     beside: ChannelSocket | None
     early: list[tuple[Channel, bytes]]
+    program: str  # what it was asked to run
 
 
 class ClusterExecution:
@@ -222,6 +235,7 @@ class ClusterExecution:
     def __init__(self, begun: _Begun, terminal: TerminalSize | None, tasks: TaskSet, over: Callable[[], None]) -> None:
         self._socket = begun.socket
         self._beside = begun.beside
+        self._program = begun.program
         self._early = deque(begun.early)
         self._terminal = terminal
         self._tasks = tasks
@@ -235,7 +249,7 @@ class ClusterExecution:
         except KubeUnavailableError:  # with its container, most likely, or with our connection
             return _KILLED
         except KubeError as error:
-            self._complaint = f"{error.message}\n".encode()
+            self._complaint = f"{_complaint(self._program, error.message)}\n".encode()
             return _NOT_FOUND
         finally:
             over()
@@ -309,6 +323,13 @@ class ClusterExecution:
                 while not self._code.done() and await self.read() is not None:
                     pass
         await self._socket.aclose()
+
+
+def _complaint(program: str, message: str) -> str:
+    """Return why a bare command could not be started; a container's runtime tells it at the end of a long chain."""
+    if "executable file not found" in message or "no such file or directory" in message:
+        return f"{program}: no such program in this image, which has no shell either"
+    return f"{program}: {message.rpartition('unable to start container process: ')[2]}"
 
 
 def _chunk(channel: Channel, data: bytes) -> OutputChunk:
