@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from neuropod.accounts.records import UserRow
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.ids import RuntimeId
-from neuropod.kit.errors import FieldError, ForbiddenError
+from neuropod.kit.errors import ConflictError, FieldError, ForbiddenError
 from neuropod.pods.images import is_allowed
 from neuropod.pods.records import PodRow
 from neuropod.pods.workload import recipe_of
@@ -107,6 +107,15 @@ def may_have_type(world: World, pod: PodRow, gpu_type: GpuTypeRow) -> bool:
     if here is not None:
         return _is_offered(world, gpu_type, here)
     return gpu_type.offered_on(world.runtimes.name_of(RuntimeId(pod.runtime_id)))
+
+
+def require_allowed_image(world: World, pod: PodRow, owner: UserRow) -> None:
+    """Raise ConflictError where the pod is by an image that its cluster's list allows no more (SECURITY 15)."""
+    here = world.runtimes.get(RuntimeId(pod.runtime_id))
+    wanted = Wanted(pod.image, TemplateSnapshot.from_json(pod.template), None, None)
+    if here is not None and not _allows(world, here, wanted, owner):
+        sentence = f"{_not_allowed('image', world.told(here.id)).message} any more; change the pod's image"
+        raise ConflictError(sentence, code="image_not_allowed")
 
 
 def require_isolation(world: World, runtime: Runtime, owner: UserRow) -> None:

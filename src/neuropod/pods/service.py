@@ -32,7 +32,7 @@ from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.limits.idleness import thresholds_of
 from neuropod.pods.owners.named import future_owner
-from neuropod.pods.placing import World, may_have_type, require_isolation
+from neuropod.pods.placing import World, may_have_type, require_allowed_image, require_isolation
 from neuropod.pods.presence import Presence
 from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
@@ -491,6 +491,7 @@ class Pods:
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         if isolated and runtime is not None:
             require_isolation(self._world, runtime, owner)
+            require_allowed_image(self._world, row, owner)
         return row, owner
 
     async def _is_on_its_way(self, session: ReadSession, row: PodRow) -> bool:

@@ -19,16 +19,19 @@ from neuropod.kit.errors import (
     NeuropodError,
     NotFoundError,
 )
-from neuropod.kit.secrets import Secret
+from neuropod.kit.secrets import Secret, SecretBox
 from neuropod.pods.launch import EditRequest, LaunchRequest, PortRequest, VolumeRequest
 from neuropod.pods.records import PodRow
+from neuropod.pods.service import Pods
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability, Capacity
+from neuropod.runtimes.opened import Runtimes
+from neuropod.settings import Settings
 from neuropod.templates.records import TemplateRow
 from neuropod.volumes.records import VolumeRow
 from neuropod.volumes.service import grow_volume
 from neuropod.words import Access, JupyterMode, Reason, Role, Scope, Status, Want
-from support.pod_world import RUNTIME, StandIn, World, actor_of, make_world
+from support.pod_world import INSTALLATION, RUNTIME, StandIn, World, actor_of, make_world
 from support.rows import NOW, user_row
 
 
@@ -328,6 +331,33 @@ async def test_clients_run_the_images_that_a_cluster_allows_and_administrators_a
     with pytest.raises(InvalidInputError) as caught:
         await _ask(world, world.pods.edit_pod, "ok", request)
     assert codes(caught.value) == {"image": "not_allowed"}
+
+
+async def test_a_pod_whose_image_is_not_on_the_list_any_more_does_not_start_for_a_client(database: Database):
+    runtimes = {LAB: StandIn(LAB, _PODS)}
+
+    def under(world: World, *images: str) -> None:
+        """Go on with a server whose cluster allows these images."""
+        settings = Settings(kubernetes=[{"name": "lab", "kubeconfig": "/etc/lab.yaml", "images": images}])
+        box = SecretBox(SecretBox.new_key())
+        world.pods = Pods(settings, box, world.clock, Runtimes.of(runtimes, {LAB: "lab"}), INSTALLATION)
+
+    world = await make_world(database, runtimes=runtimes)
+    under(world, "quay.io/*")
+    await world.launch("mine", image="quay.io/mine/miner")
+    await world.launch("shared", image=None, template="ubuntu")
+    await _ask(world, world.pods.stop_pod, "mine")
+    await _ask(world, world.pods.stop_pod, "shared")
+    under(world, "ghcr.io/lab/*")
+
+    for verb in (world.pods.start_pod, world.pods.restart_pod):
+        with pytest.raises(ConflictError) as caught:
+            await _ask(world, verb, "mine")
+        assert caught.value.code == "image_not_allowed"
+    await _ask(world, world.pods.edit_pod, "mine", EditRequest(image="ghcr.io/lab/x:1"))
+
+    assert (await _ask(world, world.pods.start_pod, "mine")).pod.want == Want.RUNNING
+    assert (await _ask(world, world.pods.start_pod, "shared")).pod.want == Want.RUNNING
 
 
 async def test_what_an_administrators_template_names_everybody_may_run(database: Database):
