@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 _LONGEST_SLEEP_SECONDS = 3600.0
 _WATCH_AGAIN_SECONDS = 1.0
 _TOGETHER_SECONDS = 0.1  # after a claim: in a burst the next one then finds many pods rather than two or three
+_BREATH_SECONDS = 0.02  # after a turn without a claim: what nudges meanwhile is looked at in one turn
 _CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
 
 
@@ -68,7 +69,7 @@ class PodsLoop:
         report = {"claimed": claimed_in_all, "busy": len(self._busy)}
         if len(self._busy) >= self._world.settings.workers:
             return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
-        pause_seconds = _TOGETHER_SECONDS if claimed_in_all else 0.0
+        pause_seconds = _TOGETHER_SECONDS if claimed_in_all else _BREATH_SECONDS
         return Turn(await self._seconds_to_next(), report, pause_seconds=pause_seconds)
 
     def _heard(self, topics: frozenset[Topic]) -> None:

@@ -31,6 +31,7 @@ from neuropod.settings import Addresses, EventSettings
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
 _REST = 2  # times as long as the last reading took: what comes meanwhile is read at once,
+_PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start
 _LEAST_REST_SECONDS = 0.05  # and so long at least: a burst of launches is told in tens rather than one by one
 _BATCH = 200
 
@@ -62,6 +63,8 @@ class EventFeed:
         self._everybody: set[Follower] = set()  # who follows all owners
         self._of_owner: dict[UserId, set[Follower]] = {}
         self._passed: dict[PodId, bytes] = {}  # the passing changes that everybody knows
+        self._passing_at = float("-inf")  # when they were looked at
+        self._passing_due = False  # they may have moved since
         self._lock = asyncio.Lock()  # held by whoever moves the position
         self._wakeup = Wakeup()
         self._looked_at = clock.monotonic()
@@ -150,6 +153,7 @@ class EventFeed:
     def tell_passing_again(self) -> None:
         """Tell everybody at the next look what passes now: somebody does not know."""
         self._passed = {}
+        self._passing_at = float("-inf")
         self._wakeup.nudge()
 
     # ---- the loop
@@ -157,7 +161,7 @@ class EventFeed:
     async def run(self) -> None:
         """Read and hand out until cancelled. A database that does not answer costs time; nothing is lost."""
         while True:
-            await self._wakeup.sleep(_LOOK_SECONDS if len(self) else None)
+            await self._wakeup.sleep(self._seconds_to_next())
             began = self._clock.monotonic()
             try:
                 while await self.look():
@@ -169,6 +173,11 @@ class EventFeed:
                 continue
             took = self._clock.monotonic() - began
             await self._clock.sleep(max(_REST * took, _LEAST_REST_SECONDS))
+
+    def _seconds_to_next(self) -> float | None:
+        if not len(self):
+            return None
+        return _PASSING_SECONDS if self._passing_due else _LOOK_SECONDS
 
     async def look(self) -> bool:
         """Hand out what is new, and end whoever lost the right; tell whether there is more already."""
@@ -196,6 +205,10 @@ class EventFeed:
 
     async def _passing(self, session: ReadSession, rows: Collection[EventRow]) -> list[Frame]:
         """Return what has moved without an event since everybody was told."""
+        self._passing_due = self._clock.monotonic() - self._passing_at < _PASSING_SECONDS
+        if self._passing_due:
+            return []
+        self._passing_at = self._clock.monotonic()
         pod_ids = await passing_pods(session)
         views = await self._pods.views_for_routes(session, pod_ids) if pod_ids else []
         frames = {view.id: passing_frame(view, self._addresses) for view in views}
