@@ -46,7 +46,7 @@ def asked(*command: str, terminal: bool = False) -> ExecRequest:
 async def test_a_login_shell_is_refused_with_what_to_do(bare: tuple[KubernetesRuntime, Workload], terminal: bool):
     runtime, workload = bare
 
-    with pytest.raises(NotSupportedError, match="has no shell.*name a program"):
+    with pytest.raises(NotSupportedError, match=r"has no shell.*name a program"):
         await runtime.exec(workload.id, asked(terminal=terminal))
 
 
