@@ -1,15 +1,21 @@
-"""The cluster of the tests is what the other tests take it for: names are answered, and policies are enforced.
+"""The cluster of the tests is what the other tests take it for: names are answered, policies enforced, and it ends whole.
 
 A node that is ready and pods that run are what every other test here shows.
 """
 
 import asyncio
 import os
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 BUSYBOX = "neuropod.test/busybox:1"
 OUTSIDE = "http://outside.test/"  # stands for the internet; only the cluster's DNS knows the name
+
+TOOL = str(Path(__file__).parents[2] / "tools/cluster/cluster")
 
 pytestmark = pytest.mark.skipif(
     "NEUROPOD_CLUSTER_SOCKET" not in os.environ, reason="another cluster than tools/cluster's"
@@ -41,6 +47,65 @@ async def namespace():
     assert (await kubectl("create", "namespace", name))[0] == 0
     yield name
     await kubectl("delete", "namespace", name, "--wait=false")
+
+
+class Running:
+    """`tools/cluster/cluster run` in a session of its own, as in a terminal, with a program that does not end."""
+
+    def __init__(self) -> None:
+        self.name = f"ctrl-c-{os.urandom(3).hex()}"
+        cache = Path(os.environ.get("NEUROPOD_CLUSTER_CACHE", Path.home() / ".cache/neuropod-cluster"))
+        self.folder = cache / "clusters" / self.name
+        named = {"KUBECONFIG", "NEUROPOD_CLUSTER_SOCKET"}
+        command = [TOOL, "--name", self.name, "run", "--", "sh", "-c", "kubectl get nodes && exec sleep 600"]
+        self.process = subprocess.Popen(
+            command, env={key: value for key, value in os.environ.items() if key not in named},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def until_begun(self) -> None:
+        """Wait until the cluster's own program runs."""
+        end = time.monotonic() + 60
+        while not (self.folder / "logs/supervisor.log").exists():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def until_entered(self) -> str:
+        """Wait until the program in it has asked its API server."""
+        assert self.process.stdout is not None
+        return next(line for line in self.process.stdout if "node-1" in line)
+
+    def left(self) -> list[str]:
+        """Return what there still is of it: processes, files, control groups."""
+        found = [str(self.folder)] if self.folder.exists() else []
+        for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if self.name in cmdline.read_text():
+                    found.append(cmdline.read_text().replace("\0", " "))
+            except OSError:  # it ended meanwhile
+                continue
+        return found + [str(group) for group in Path("/sys/fs/cgroup").glob(f"**/*{self.name}*")]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("moment", ["while it comes up", "while its program runs"])
+def test_after_ctrl_c_nothing_of_a_cluster_is_left(moment: str):
+    running = Running()
+    try:
+        if moment == "while it comes up":
+            running.until_begun()
+        else:
+            assert " Ready " in running.until_entered()
+        os.killpg(running.process.pid, signal.SIGINT)
+        running.process.communicate(timeout=60)
+    finally:
+        if running.process.poll() is None:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            running.process.communicate()
+
+    assert running.process.returncode != 0
+    assert running.left() == []
 
 
 async def test_a_pod_finds_the_outside_by_name_until_a_policy_forbids_it(namespace):
