@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from neuropod.db.engine import Database, Topic
+from neuropod.db.events import record_event
 from neuropod.gateway.app import Gateway, serving_config
 from neuropod.gateway.feed import DatabaseFeed
 from neuropod.gateway.gate import Credential
@@ -44,8 +45,8 @@ def _pods(runtimes=("fake:one",)):
     )
 
 
-async def _ready_pod(database, **values):
-    """Write a pod with a ready incarnation and two ports, and return its rows."""
+async def _ready_pod(database, *, told=False, **values):
+    """Write a pod with a ready incarnation and two ports (`told`: with its event), and return its rows."""
     owner = user_row()
     pod = pod_row(owner, **values)
     incarnation = IncarnationRow(
@@ -61,6 +62,9 @@ async def _ready_pod(database, **values):
         for port, access in ((8888, Access.PRIVATE), (3000, Access.PUBLIC)):
             session.add(PortRow(id=new_id("prt"), pod_id=pod.id, port=port, name="x", access=access))
         session.nudge(Topic.ROUTES)
+        if told:
+            await session.flush()
+            await record_event(session, "pod.launched", "launched", at=NOW, owner_id=owner.id, pod_id=pod.id)
     return owner, pod, incarnation
 
 
@@ -118,11 +122,33 @@ async def test_a_commit_that_nudges_is_served_at_once(database):
         await until(lambda: not table.routes, "the route to go")
 
 
+async def test_what_happened_to_a_pod_is_served_before_all_are_read_again(database):
+    asked = []
+
+    class Counting:
+        def __init__(self):
+            self.pods = _pods()
+
+        async def views_for_routes(self, session, pod_ids=None):
+            asked.append(pod_ids)
+            return await self.pods.views_for_routes(session, pod_ids)
+
+    table = RouteTable()
+    await _ready_pod(database)
+    feed = DatabaseFeed(table, database, Counting(), SystemClock())
+    async with _following(feed):
+        await until(lambda: table.loaded, "the first load")
+        _, pod, _ = await _ready_pod(database, told=True)
+        await until(lambda: len(table.routes) == 4, "the second pod's routes")
+        assert asked == [None, [pod.id]]
+        await until(lambda: asked[2:] == [None], "all to be read once more")
+
+
 async def test_a_database_that_does_not_answer_leaves_the_routes_as_they_are(sqlite_url):
     class Broken:
         fail = False
 
-        async def views_for_routes(self, _):
+        async def views_for_routes(self, *_):
             if self.fail:
                 raise OSError("no database")
             return []

@@ -123,16 +123,13 @@ class PodsLoop:
 
     async def _with_news(self) -> set[PodId]:
         """Return the nudged pods that no worker is at and that are not as their last pass left them."""
-        news = set()
-        for pod_id, runtime in list(self._nudged.items()):
-            if pod_id in self._busy:
-                continue  # looked at when its worker is free
-            rested = self._rested.get(pod_id)
-            if rested is not None and await self._is_still(runtime, rested):
-                self._nudged.pop(pod_id, None)
-            else:
-                news.add(pod_id)
-        return news
+        free = [pod_id for pod_id in self._nudged if pod_id not in self._busy]  # others when their worker is free
+        asked = {pod_id: rested for pod_id in free if (rested := self._rested.get(pod_id)) is not None}
+        answers = await asyncio.gather(*(self._is_still(self._nudged[pod_id], asked[pod_id]) for pod_id in asked))
+        still = {pod_id for pod_id, answer in zip(asked, answers, strict=True) if answer}
+        for pod_id in still:
+            self._nudged.pop(pod_id, None)
+        return set(free) - still
 
     async def _is_still(self, runtime: Runtime, rested: Seen) -> bool:
         try:

@@ -17,12 +17,12 @@ from neuropod.kube.errors import ConflictError, NotFoundError
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
 from neuropod.kube.objects import Object
-from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
+from neuropod.runtimes.contract import Place, RuntimeUnavailableError, Seen, WorkloadId
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.execs import Execs
 from neuropod.runtimes.kubernetes.logs import ClusterLogs
-from neuropod.runtimes.kubernetes.making import drop_secrets
+from neuropod.runtimes.kubernetes.secrets import drop_secrets, drop_secrets_of_place
 from neuropod.runtimes.kubernetes.seen import is_ended, ready, state_of, stopping, written
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import Standing
@@ -53,8 +53,8 @@ class Ending:
 
     async def stop(self, workload_id: WorkloadId, reason: Reason) -> None:
         """See the contract."""
-        for _ in range(_TRIES):
-            pod = await self._standing.find_exact(workload_id)
+        for tries in range(_TRIES):
+            pod = await self._standing.look_exact(workload_id, live=tries > 0)
             if pod is None or is_ended(pod):
                 return
             if stopping(pod) is not None and pod.spec.node_name:
@@ -118,7 +118,7 @@ class Ending:
             made = await self._client.merge_patch(PODS, pod.metadata.name, pod.metadata.namespace, patch)
         except (ConflictError, NotFoundError) as error:
             raise _ChangedError from error
-        self._watch.wrote(_place(pod), msgspec.convert(made, PodShape))
+        self._watch.answered(_place(pod), msgspec.convert(made, PodShape))
 
     async def _delete(self, pod: PodShape) -> None:
         try:
@@ -127,22 +127,25 @@ class Ending:
             )
         except ConflictError as error:
             raise _ChangedError from error
-        self._watch.wrote(_place(pod), None)
+        self._watch.answered(_place(pod), None)
 
-    async def remove(self, workload_id: WorkloadId) -> None:
+    async def remove(self, workload_id: WorkloadId, place: Place | None) -> None:
         """See the contract."""
-        for _ in range(_TRIES):
-            pod = await self._standing.find_exact(workload_id)
+        for tries in range(_TRIES):
+            pod = await self._standing.look_exact(workload_id, live=tries > 0)
+            if pod is None and place is not None:
+                with asking():
+                    await drop_secrets_of_place(self._client, place, workload_id)
             if pod is None or not await self._standing.is_over(pod):
                 return
             await self._logs.record(pod)
             try:
                 with asking():
-                    await drop_secrets(self._client, pod.metadata.namespace, pod.secrets)
+                    await drop_secrets(self._client, pod.metadata.namespace, pod.secrets, workload_id)
                     if names.FINALIZER in pod.metadata.finalizers:
                         others = [one for one in pod.metadata.finalizers if one != names.FINALIZER]
                         await self._patch(pod, {"metadata": {**_version(pod), "finalizers": others}})
-                        self._watch.wrote(_place(pod), None)
+                        self._watch.answered(_place(pod), None)
                     if pod.metadata.deletion_timestamp is None or not is_ended(pod):
                         await self._delete(pod)
             except _ChangedError:

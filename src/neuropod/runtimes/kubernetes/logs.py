@@ -136,8 +136,9 @@ class ClusterLogs:
         except KubeError as error:
             log.info("a node gives no log", pod=pod.metadata.name, error=error.message)
             return None
-        # The path names the place: by now another may stand there.
-        now = await self._standing.find(_id_of(pod))
+        # The path names the place: by now another may stand there, of which the watch has told since it runs.
+        now = self._watch.at((pod.metadata.namespace, pod.metadata.name)) if self._watch.fresh else None
+        now = now or await self._standing.find(_id_of(pod))
         if now is None or now.metadata.uid != pod.metadata.uid:
             stream.close()
             return None

@@ -3,10 +3,7 @@
 It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands.
 """
 
-from collections.abc import Iterable
-
 import msgspec
-import structlog
 
 from neuropod.ids import InstallationId
 from neuropod.kit.clock import Clock
@@ -16,25 +13,23 @@ from neuropod.kube.errors import (
     ForbiddenError,
     InvalidError,
     KubeError,
-    KubeUnavailableError,
     NotFoundError,
 )
 from neuropod.kube.informer import Key
-from neuropod.kube.kinds import PODS, SECRETS
+from neuropod.kube.kinds import PODS
 from neuropod.kube.objects import Object, owner_reference
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
+from neuropod.runtimes.kubernetes.secrets import drop_secrets
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import is_incarnation
 from neuropod.runtimes.kubernetes.tenancy import Tenancy
 from neuropod.runtimes.kubernetes.volumes import Claims
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
 from neuropod.words import Reason
-
-log = structlog.get_logger(__name__)
 
 _COUNT_LOOKS, _COUNT_PAUSE_SECONDS = 30, 0.2
 
@@ -112,9 +107,10 @@ class Making:
                 raise RuntimeUnavailableError("what stood in its place is just going") from None
             return
         except (ForbiddenError, InvalidError) as error:
-            await drop_secrets(self._client, tenant.namespace, [secret["metadata"]["name"] for secret in secrets])
+            made_names = [secret["metadata"]["name"] for secret in secrets]
+            await drop_secrets(self._client, tenant.namespace, made_names, workload.id)
             raise self._refusal(error, tenant.namespace) from error
-        self._watch.wrote((tenant.namespace, names.pod_of(workload)), msgspec.convert(made, PodShape))
+        self._watch.answered((tenant.namespace, names.pod_of(workload)), msgspec.convert(made, PodShape))
         for secret in secrets:  # they go with it, also when somebody else deletes it
             secret["metadata"]["ownerReferences"] = [owner_reference(made)]
             await self._client.apply(secret)
@@ -148,14 +144,3 @@ class Making:
         if isinstance(error, InvalidError):
             return WorkloadRejectedError(reasons.clause(error.message))
         return error
-
-
-async def drop_secrets(client: KubeClient, namespace: str, secrets: Iterable[str]) -> None:
-    """Delete what a Pod read. By ourselves: the next one's have the same names, and collectors of garbage lag."""
-    for name in secrets:
-        try:
-            await client.delete(SECRETS, name, namespace)
-        except KubeUnavailableError:
-            raise
-        except KubeError as error:
-            log.warning("a pod's Secret cannot be deleted", secret=name, namespace=namespace, error=str(error))

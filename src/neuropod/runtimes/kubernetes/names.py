@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from neuropod.ids import InstallationId, PodId, VolumeId
 from neuropod.kube.objects import selector
-from neuropod.runtimes.contract import VolumeMount, Workload, WorkloadId
+from neuropod.runtimes.contract import Place, VolumeMount, Workload, WorkloadId
 
 # Labels.
 INSTALLATION = "neuropod.io/installation"
@@ -40,17 +40,17 @@ def namespace_of(owner_hash: str) -> str:
     return f"neuropod-{owner_hash}"
 
 
-def pod_of(workload: Workload) -> str:
+def pod_of(workload: Workload | Place) -> str:
     """Return the name of the Pod, the same for all incarnations: the place is one."""
     return f"{workload.pod_name}-{workload.owner_hash}"
 
 
-def secret_of(workload: Workload) -> str:
+def secret_of(workload: Workload | Place) -> str:
     """Return the name of the Secret with the environment."""
     return f"{pod_of(workload)}-env"
 
 
-def registry_secret_of(workload: Workload) -> str:
+def registry_secret_of(workload: Workload | Place) -> str:
     """Return the name of the Secret with the registry's credentials."""
     return f"{pod_of(workload)}-registry"
 

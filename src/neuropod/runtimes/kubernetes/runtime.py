@@ -24,6 +24,7 @@ from neuropod.runtimes.contract import (
     Execution,
     LogLine,
     LogQuery,
+    Place,
     Report,
     RuntimeUnavailableError,
     Seen,
@@ -171,8 +172,8 @@ class KubernetesRuntime:
     async def kill(self, workload_id: WorkloadId, *, reason: Reason) -> None:
         await self._open_one.ending.kill(workload_id, reason)
 
-    async def remove(self, workload_id: WorkloadId) -> None:
-        await self._open_one.ending.remove(workload_id)
+    async def remove(self, workload_id: WorkloadId, place: Place | None = None) -> None:
+        await self._open_one.ending.remove(workload_id, place)
 
     async def forget(self, workload_id: WorkloadId) -> None:
         await self._open_one.logs.forget(workload_id.pod)

@@ -61,12 +61,22 @@ class Standing:
             key = self._watch.key_of(workload_id.pod)
             if key is not None:  # its place never changes
                 found: PodShape | None = await self._client.get_as(PodShape, PODS, key[1], key[0])
-                return found if found is not None and self._is_of(found, workload_id.pod) else None
+                if found is None or not self._is_of(found, workload_id.pod):
+                    return None
+                self._watch.answered(key, found)
+                return found
             selector = names.selector_of_pod(self._installation, workload_id.pod)
             listed, _ = await self._client.list_at(PodShape, PODS, labels=selector)
         newest_first = _newest_first(listed)
         exact = next((pod for pod in newest_first if is_incarnation(pod, workload_id)), None)
         return exact or next(iter(newest_first), None)
+
+    async def look_exact(self, workload_id: WorkloadId, *, live: bool) -> PodShape | None:
+        """Return that very incarnation's Pod, for a write that is for that very version of it and fails otherwise."""
+        if live:
+            return await self.find_exact(workload_id)
+        found = await self.look(workload_id)
+        return found if found is not None and is_incarnation(found, workload_id) else None
 
     async def find_exact(self, workload_id: WorkloadId) -> PodShape | None:
         """Return that very incarnation's Pod. Raises RuntimeUnavailableError."""

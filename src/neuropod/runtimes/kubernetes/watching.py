@@ -37,7 +37,7 @@ class ClusterWatch:
         self._clock = clock
         self._keys: dict[PodId, Key] = {}
         self._told_at: dict[Key, float] = {}
-        self._written: dict[Key, PodShape | None] = {}  # by us, until the watch has come so far; None: deleted
+        self._answered: dict[Key, PodShape | None] = {}  # until the watch has come so far; None: we deleted it
         self._by_node: dict[str, set[PodId]] = {}
         self._watchers: set[asyncio.Queue[PodId]] = set()
         self._later: dict[PodId, asyncio.TimerHandle] = {}
@@ -94,7 +94,7 @@ class ClusterWatch:
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
 
     def lately(self, workload_id: WorkloadId) -> PodShape | None:
-        """Return that very incarnation's Pod where it was told of a moment ago, by the watch or as a write's answer.
+        """Return that very incarnation's Pod where it was told of a moment ago, by the watch or as an answer.
 
         That is as good as a look, and spares most of them: one mostly looks because of what the watch told. None: look.
         """
@@ -103,26 +103,30 @@ class ClusterWatch:
             return None
         if self._clock.monotonic() - self._told_at.get(key, -_LATELY_SECONDS) >= _LATELY_SECONDS:
             return None
-        found = self._written[key] if key in self._written else self._pods.items.get(key)
+        found = self._answered[key] if key in self._answered else self._pods.items.get(key)
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
 
-    def wrote(self, key: Key, pod: PodShape | None) -> None:
-        """Take what the API server answered to a write of ours, or (None) that we deleted what is there.
+    def answered(self, key: Key, pod: PodShape | None) -> None:
+        """Take what the API server answered to a question or a write of ours, or (None) that we deleted what is there.
 
         Until the watch has told as much, what it tells is older.
         """
         told = self._pods.items.get(key)
         if pod is None and told is None:
             return
-        self._written[key] = pod
+        if key in self._answered:
+            known = self._answered[key]
+            if known is None or (pod is not None and _is_as_new(known, pod)):
+                return  # that one was overtaken on its way
+        self._answered[key] = pod
         self._told_at[key] = self._clock.monotonic()
         if told is not None:
             self._compare(key, told)
 
     def _compare(self, key: Key, told: PodShape) -> None:
-        written = self._written.get(key)
-        if written is not None and _is_as_new(told, written):
-            del self._written[key]
+        answer = self._answered.get(key)
+        if answer is not None and _is_as_new(told, answer):
+            del self._answered[key]
 
     def at(self, key: Key) -> PodShape | None:
         """Return what the watch has in a place."""
@@ -185,7 +189,7 @@ class ClusterWatch:
             return
         pod = workload_id.pod
         if before is None or now is None:
-            self._written.pop(key, None)
+            self._answered.pop(key, None)
         if now is None:
             self._told_at.pop(key, None)
         else:
@@ -213,10 +217,10 @@ class ClusterWatch:
                 self.nudge(pod)
 
 
-def _is_as_new(told: PodShape, written: PodShape) -> bool:
-    """Tell whether the watch has come as far as a write. Versions of one kind are numbers that grow (KEP-5504)."""
-    one, other = told.metadata.resource_version, written.metadata.resource_version
-    return told.metadata.uid == written.metadata.uid and one.isdigit() and other.isdigit() and int(one) >= int(other)
+def _is_as_new(told: PodShape, answer: PodShape) -> bool:
+    """Tell whether the watch has come as far as an answer. Versions of one kind are numbers that grow (KEP-5504)."""
+    one, other = told.metadata.resource_version, answer.metadata.resource_version
+    return told.metadata.uid == answer.metadata.uid and one.isdigit() and other.isdigit() and int(one) >= int(other)
 
 
 def _standing_of(node: NodeShape | None) -> tuple[str, bool] | None:
