@@ -29,6 +29,7 @@ from support.cluster_wishes import (
     pods_of,
 )
 from support.faulty_api import FOR_READS, FOR_WATCHES, FOR_WRITES, Fault, FaultyApi, Request, faulty_api
+from support.kubectl import kubectl
 from support.servers import Server, wait_for
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
@@ -156,16 +157,37 @@ async def test_a_restart_of_the_real_api_server_is_no_more_than_a_pause(stage: S
     stage.clear()
 
 
-class _Weather:
-    """Faults at random, by a seed: of one in `one_of` requests, no more than a few of those that hold up for long.
+async def test_a_pod_deleted_before_its_pod_could_be_made_leaves_no_secret(stage: Stage):
+    server = stage.server
+    stage.api.plan = lambda asked: Fault.ERROR if asked.method == "POST" and "/pods?" in asked.target else Fault.NONE
+    stage.launch("never")
+    namespace = namespace_of_admin(server)
+    (secret,) = wait_for(lambda: _secrets_in(namespace), "its Secret", 30)
 
-    Watches are few, so every second one meets the next of their faults.
+    server.api.delete("/pods/never").raise_for_status()
+    await_wishes(server, {})
+    stage.api.plan = lambda _: Fault.NONE
+    await_clean(server, namespace)
+
+    assert secret["metadata"]["labels"]["app"] == "never"
+
+
+def _secrets_in(namespace: str) -> list[dict[str, Any]]:
+    """What is there, also before the namespace is."""
+    return [] if not kubectl("get", "namespace", namespace, "--ignore-not-found") else objects_in(namespace, "secrets")
+
+
+class _Weather:
+    """At random, by a seed, one in `one_of` requests meets the next of the faults, every second one of the few watches.
+
+    No more than a few meet one that holds up for long.
     """
 
     def __init__(self, seed: int, *, one_of: int, slow: int) -> None:
         self._random = random.Random(seed)
         self._one_of = one_of
         self._slow = slow
+        self._of_writes, self._of_reads = cycle(FOR_WRITES), cycle(FOR_READS)
         self._of_watches = cycle(one for fault in FOR_WATCHES for one in (fault, Fault.NONE))
 
     def __call__(self, request: Request) -> Fault:
@@ -173,7 +195,7 @@ class _Weather:
             return next(self._of_watches)
         if request.upgrade or self._random.randrange(self._one_of):
             return Fault.NONE
-        fault = self._random.choice(FOR_WRITES if request.writes else FOR_READS)
+        fault = next(self._of_writes if request.writes else self._of_reads)
         if fault in {Fault.SILENT, Fault.LATE}:
             self._slow -= 1
             return fault if self._slow >= 0 else Fault.ANSWER_LOST

@@ -186,16 +186,19 @@ class KubeClient:
         namespace: str | None = None,
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_seconds: int | None = None,
         propagation: str | None = None,
     ) -> bool:
         """Ask for its deletion; False when it was not there. With `uid` another object of that name is a ConflictError.
 
-        `propagation`: `Background`, `Foreground`, `Orphan`. Only a deletion with a `uid` is sent again after a failure.
+        So is one that was changed since, with `resource_version`. `propagation`: `Background`, `Foreground`, `Orphan`.
+        Only a deletion with a `uid` is sent again after a failure.
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        met = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {name: value for name, value in met.items() if value is not None}:
+            options["preconditions"] = preconditions
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         if propagation is not None:

@@ -118,6 +118,8 @@ class Pass:
             case Stop() | Kill():
                 return await self._end(claimed, step)
             case Close():
+                if seen is None:  # what was being made of it, if anything, nobody sees
+                    await self._clear(claimed, step)
                 await self._close(claimed, step, seen)
                 return seen
             case Remove():
@@ -169,6 +171,11 @@ class Pass:
         due_at = self._now() + timedelta(seconds=pause)
         await self._record(claimed, seen, due_at=due_at, step=step, hold=goes_on)
         return seen
+
+    async def _clear(self, claimed: Claimed, close: Close) -> None:
+        async with self._world.database.read() as session:
+            place = await runs.place_of(session, claimed.facts.id)
+        await self._verb(self._runtime.remove(self._id(close.incarnation), place))
 
     async def _close(self, claimed: Claimed, close: Close, seen: Seen | None) -> None:
         now = self._now()

@@ -172,6 +172,14 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pod's workloads are made, as `Workload` has it: whoever names things by these finds what is there."""
+
+    owner_hash: str
+    pod_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a preparation is: `done` of `total` in `unit` (`packages`, `bytes`); total None while unknown."""
 
@@ -390,10 +398,11 @@ class Runtime(RuntimeReader, Protocol):
         """End all its processes now. Raises RuntimeUnavailableError."""
         ...
 
-    async def remove(self, workload_id: WorkloadId) -> None:
+    async def remove(self, workload_id: WorkloadId, place: Place | None = None) -> None:
         """Take away what is left of an ended incarnation but its log; volumes stay. One that runs is left alone.
 
-        Raises RuntimeUnavailableError.
+        `place` is given where none is seen: then what an `ensure` that was cut off left beside it goes too. Raises
+        RuntimeUnavailableError.
         """
         ...
 

@@ -13,9 +13,10 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, select, update
 
-from neuropod.db.engine import Session, Topic
+from neuropod.accounts.records import UserRow
+from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import record_events
 from neuropod.db.leases import claim
 from neuropod.ids import PodId, RuntimeId, UserId
@@ -47,7 +48,7 @@ from neuropod.pods.opening.store import open_incarnation, open_incarnations
 from neuropod.pods.queue.store import QUEUE_REASONS, lock_runtime, rooms_of, wake_next
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.pods.store import newest_incarnations, pod_facts
-from neuropod.runtimes.contract import Capacity, Seen
+from neuropod.runtimes.contract import Capacity, Place, Seen
 from neuropod.words import JupyterMode, Want
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "forget_pod",
     "open_incarnation",
     "open_incarnations",
+    "place_of",
     "record_failure",
     "record_pass",
     "record_passes",
@@ -133,6 +135,13 @@ async def claim_pods(
 
 def _is_open(row: IncarnationRow | None) -> bool:
     return row is not None and row.ended_at is None
+
+
+async def place_of(session: ReadSession, pod_id: PodId) -> Place:
+    """Return where a pod's workloads are made; its row is there."""
+    query = select(UserRow.hash, PodRow.name).join(UserRow, UserRow.id == PodRow.owner_id).where(PodRow.id == pod_id)
+    owner_hash, name = (await session.execute(query)).one()
+    return Place(owner_hash, name)
 
 
 async def record_pass(

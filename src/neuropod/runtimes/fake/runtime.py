@@ -16,6 +16,7 @@ from neuropod.runtimes.contract import (
     NoRoomError,
     NotReadyError,
     Phase,
+    Place,
     Report,
     Seen,
     TooManyExecutionsError,
@@ -169,7 +170,7 @@ class FakeRuntime:
             self._world.nudge(workload_id.pod)
         await self._after("kill")
 
-    async def remove(self, workload_id: WorkloadId) -> None:
+    async def remove(self, workload_id: WorkloadId, place: Place | None = None) -> None:  # noqa: ARG002
         await self._before("remove")
         standing = self._world.standing.get(workload_id)
         if standing is not None and standing.seen(self._world.clock.now()).phase is Phase.EXITED:

@@ -28,6 +28,7 @@ from neuropod.runtimes.contract import (
     LogQuery,
     NotReadyError,
     Phase,
+    Place,
     Report,
     RuntimeUnavailableError,
     Seen,
@@ -345,7 +346,7 @@ class LocalRuntime:
         with suppress(OSError):  # it ended meanwhile
             await ask(directory, request)
 
-    async def remove(self, workload_id: WorkloadId) -> None:
+    async def remove(self, workload_id: WorkloadId, place: Place | None = None) -> None:  # noqa: ARG002
         opened = self._required()
         async with self._lock(workload_id.pod):
             await self._in_thread(partial(self._remove, opened, workload_id))
