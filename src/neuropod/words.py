@@ -42,6 +42,7 @@ class Reason(StrEnum):
     SCHEDULING = "scheduling"  # a cluster looks for a node for it
     UNSCHEDULABLE = "unschedulable"  # no node of the cluster has room for it now
     VOLUME_WAITS = "volume_waits"  # its volume is not there yet, or cannot be mounted
+    VOLUME_LOST = "volume_lost"  # its volume was made once, and is not there any more
     STARTING = "starting"  # its process starts
     NOT_READY = "not_ready"  # its process runs and does not answer yet
     READY = "ready"  # it runs and answers

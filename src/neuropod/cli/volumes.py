@@ -72,6 +72,7 @@ def _show(call: UserCall, found: Volume) -> None:
         ("Volume", found.name),
         ("Size", f"{found.size_gb} GB"),
         ("", "larger from a pod's next start on, once no other pod uses it" if use and use.grows_later else ""),
+        ("Lost", "it is not there any more, and what was in it is gone" if found.lost else ""),
         ("Used", "not told: no pod has used it yet, or its machine does not answer" if use is None else _used(found)),
         ("", "" if use is None else f"measured {ago(use.measured_at, now)} ago"),
         ("Full", "" if found.full_since is None else f"for {ago(found.full_since, now)}"),

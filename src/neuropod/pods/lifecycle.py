@@ -57,6 +57,7 @@ FINAL = frozenset(
         Reason.IMAGE_NOT_FOUND,
         Reason.PULL_DENIED,
         Reason.QUOTA,
+        Reason.VOLUME_LOST,
     }
 )  # an end that a restart would only repeat
 _AT_ONCE = frozenset({Reason.SERVER_DOWN, Reason.REVISION})

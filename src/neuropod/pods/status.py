@@ -248,6 +248,10 @@ _ENDS = {
         "The registry refused its image",
         "Give a name and password for that registry, or take another image, then start it.",
     ),
+    Reason.VOLUME_LOST: (
+        "What was in its volume is lost",
+        "Let it attach another volume, or delete it and the volume; nothing makes an empty one by itself.",
+    ),
     Reason.QUOTA: ("It would take more than its owner may have there", "Stop another pod, then start it."),
 }
 

@@ -139,4 +139,4 @@ def readiness_of(snapshot: TemplateSnapshot, jupyter: JupyterMode) -> Readiness:
 def _mount(volume: VolumeRow | None) -> VolumeMount | None:
     if volume is None:
         return None
-    return VolumeMount(VolumeId(volume.id), volume.name, volume.size_gb * BYTES_PER_GB)
+    return VolumeMount(VolumeId(volume.id), volume.name, volume.size_gb * BYTES_PER_GB, made=volume.made_at is not None)

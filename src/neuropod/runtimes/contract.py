@@ -107,12 +107,16 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class VolumeMount:
-    """A persistent disk of the user, mounted in the workload; made at first use, never removed with it."""
+    """A persistent disk of the user, mounted in the workload; made at first use, never removed with it.
+
+    `made`: it was made once; a runtime that does not find it then makes no empty one in its stead (`volume_lost`).
+    """
 
     id: VolumeId
     name: str
     size_bytes: int
     path: str = "/workspace"
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class VolumeRow(Record):
     runtime_id: Mapped[str]
     size_gb: Mapped[int]
     created_at: Mapped[datetime]
+    made_at: Mapped[datetime | None] = mapped_column(default=None)  # a pod ran with it: if it is not there, it is lost
     full_since: Mapped[datetime | None] = mapped_column(default=None)  # as last measured; written by the loop alone
     deleted_at: Mapped[datetime | None] = mapped_column(default=None)  # its owner's wish
     removed_at: Mapped[datetime | None] = mapped_column(default=None)  # the runtime confirmed that its data are gone

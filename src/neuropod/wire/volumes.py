@@ -63,6 +63,10 @@ class Volume(Answer):
     use: VolumeUse | None
     """Null while no pod has used it, and while its machine or cluster does not answer."""
 
+    lost: bool
+    """It was made once, and its machine or cluster says that it is not there any more: what was in it is gone. Pods
+    that attach it do not start (`volume_lost`) until they attach another."""
+
     full_since: datetime | None
     pods: list[VolumePod]
     """That attach it, running or not; it cannot be deleted while there is one."""

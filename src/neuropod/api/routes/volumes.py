@@ -26,15 +26,19 @@ router = APIRouter(prefix="/volumes", tags=["volumes"])
 _ASK_SECONDS = 5.0
 
 
-async def _uses(parts: ApiParts, views: Sequence[VolumeView]) -> Mapping[VolumeId, VolumeUse]:
-    async def of(runtime_id: RuntimeId) -> Mapping[VolumeId, VolumeUse]:
+async def _uses(parts: ApiParts, views: Sequence[VolumeView]) -> Mapping[VolumeId, VolumeUse | None]:
+    """Return how volumes are; None: its runtime knows none such. Those of which nothing is told are left out."""
+
+    async def of(runtime_id: RuntimeId) -> Mapping[VolumeId, VolumeUse | None]:
         runtime = parts.runtimes.get(runtime_id)
         keeper = None if runtime is None else volumes_of(runtime)
         if keeper is None:
             return {}
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                return await keeper.volume_use([view.id for view in views if view.runtime_id == runtime_id])
+                asked = [view.id for view in views if view.runtime_id == runtime_id]
+                told = await keeper.volume_use(asked)
+                return {volume_id: told.get(volume_id) for volume_id in asked}
         except (RuntimeUnavailableError, TimeoutError):
             return {}
 
@@ -42,7 +46,7 @@ async def _uses(parts: ApiParts, views: Sequence[VolumeView]) -> Mapping[VolumeI
     return {volume_id: use for uses in told for volume_id, use in uses.items()}
 
 
-def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts) -> wire.Volume:
+def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts, *, lost: bool = False) -> wire.Volume:
     row, owner = view.row, view.owner
     return wire.Volume(
         id=row.id,
@@ -59,6 +63,7 @@ def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts) -> wire.Vo
             measured_at=use.measured_at,
             grows_later=use.grows_later,
         ),
+        lost=lost,
         full_since=row.full_since,
         pods=[wire.VolumePod(id=pod.id, name=pod.name) for pod in view.pods],
         runtime=row.runtime_id,
@@ -68,7 +73,8 @@ def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts) -> wire.Vo
 
 async def _answers(caller: Caller, views: Sequence[VolumeView]) -> list[wire.Volume]:
     uses = await _uses(caller.parts, views)
-    return [_answer(view, uses.get(view.id), caller.parts) for view in views]
+    lost = {view.id for view in views if view.row.made_at is not None and view.id in uses and uses[view.id] is None}
+    return [_answer(view, uses.get(view.id), caller.parts, lost=view.id in lost) for view in views]
 
 
 @router.get("", operation_id="listVolumes")

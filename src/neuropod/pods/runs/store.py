@@ -49,6 +49,7 @@ from neuropod.pods.queue.store import QUEUE_REASONS, lock_runtime, rooms_of, wak
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.pods.store import newest_incarnations, pod_facts
 from neuropod.runtimes.contract import Capacity, Place, Seen
+from neuropod.volumes.records import VolumeRow
 from neuropod.words import JupyterMode, Want
 
 __all__ = [
@@ -181,6 +182,7 @@ async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: d
     )
     await give_back(session, [one.claimed.lease.pod_id for one, _ in ours if one.gives_back], now)
     await _write_facts(session, [(one, facts) for one, facts in ours if _has_news(one, facts)])
+    await _mark_made(session, [facts.id for one, facts in ours if _has_begun(one.claimed.facts, facts)], now)
     for runtime_id in sorted(moved & {one.claimed.facts.runtime_id for one, _ in ours}):
         await wake_next(session, runtime_id, now)
     await _tell(session, [(one.claimed, facts) for one, facts in ours], now)
@@ -199,6 +201,7 @@ async def close_incarnation(
         current = observed(current, seen, now)
     facts = replace(claimed.facts, incarnation=closed(current, close))
     await _write_facts(session, [(Outcome(claimed, seen, None), facts)])
+    await _mark_made(session, [facts.id] if _has_begun(claimed.facts, facts) else [], now)
     await _tell(session, [(claimed, facts)], now)
     return Claimed(claimed.lease, facts)
 
@@ -242,6 +245,24 @@ def _leaves_queue(outcome: Outcome) -> bool:
 def _has_news(outcome: Outcome, facts: PodFacts) -> bool:
     current = facts.incarnation
     return current is not None and current.open and current != outcome.claimed.facts.incarnation
+
+
+def _has_begun(before: PodFacts, after: PodFacts) -> bool:
+    was, now = before.incarnation, after.incarnation
+    return now is not None and now.started_at is not None and (was is None or was.started_at is None)
+
+
+async def _mark_made(session: Session, pod_ids: Sequence[PodId], now: datetime) -> None:
+    """Write down that the volumes of pods whose process has begun are there."""
+    if not pod_ids:
+        return
+    attached = select(PodRow.volume_id).where(PodRow.id.in_(pod_ids))
+    await session.execute(
+        update(VolumeRow)
+        .where(VolumeRow.id.in_(attached), VolumeRow.made_at.is_(None))
+        .values(made_at=now)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def _write_facts(session: Session, changes: Sequence[tuple[Outcome, PodFacts]]) -> None:

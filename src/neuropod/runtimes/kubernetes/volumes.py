@@ -28,6 +28,7 @@ from neuropod.runtimes.kubernetes.shapes import ClaimShape, PodShape, StorageCla
 from neuropod.runtimes.kubernetes.usage import ClaimUse, NodeStats
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
 from neuropod.settings import ClusterSettings
+from neuropod.words import Reason
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _CLASSES_SECONDS = 60.0
@@ -73,6 +74,11 @@ class Claims:
             if found.metadata.deletion_timestamp is not None:
                 raise RuntimeUnavailableError(f"volume {volume.name} is being deleted")
             return found.metadata.name
+        if volume.made:  # an empty one in its stead would hide that what was in it is gone
+            raise WorkloadRejectedError(
+                f"volume {volume.name} was there, and its claim in namespace {namespace} is gone",
+                reason=Reason.VOLUME_LOST,
+            )
         return await self._make(workload, volume)
 
     async def _make(self, workload: Workload, volume: VolumeMount) -> str:
