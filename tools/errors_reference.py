@@ -32,7 +32,7 @@ CODES = {
     "forbidden": "The caller is known and may not do this at all.",
     "gpu_type_in_use": "Pods are of this GPU type. Withdraw it, and delete it when they are gone.",
     "gpu_type_unavailable": "The GPU type was taken off the list since; choose another.",
-    "image_not_allowed": "The list of images of the cluster that the pod is on no longer has its image; choose another.",
+    "image_not_allowed": "The cluster that the pod is on no longer allows its image; choose another.",
     "idempotency_key_reused": "This Idempotency-Key was sent with another request; a new request needs a new key.",
     "identity_not_linked": "An account with this address exists, and this sign-in is not linked to it.",
     "internal": "A fault of the server; its log says more. Nothing was changed.",
