@@ -4,6 +4,7 @@ from typing import Any
 
 from httpx import AsyncClient
 
+from neuropod.pods.runs.store import record_pass
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from support.api import POD, ApiWorld
 
@@ -12,6 +13,19 @@ async def _pod(world: ApiWorld, owner: AsyncClient, **values: Any) -> dict[str, 
     pod: dict[str, Any] = (await owner.post("/api/v1/pods", json=POD | values)).json()
     await world.run(pod["id"])
     return pod
+
+
+async def _begun(world: ApiWorld, owner: AsyncClient) -> None:
+    """Launch a pod and let the loop see that its process runs."""
+    pod = (await owner.post("/api/v1/pods", json=POD)).json()
+    claimed = await world.open(pod["id"])
+    assert claimed.facts.incarnation is not None
+    async with world.database.read() as session:
+        workload = await world.parts.pods.workload(session, claimed.facts.id, claimed.facts.incarnation.number)
+    await world.runtime.ensure(workload)
+    seen = await world.runtime.observe(workload.id)
+    async with world.database.write() as session:
+        assert await record_pass(session, claimed, seen, now=world.clock.now(), due_at=None)
 
 
 async def _volume(client: AsyncClient, name: str = "workspace") -> dict[str, Any]:
@@ -42,6 +56,32 @@ async def test_one_that_no_pod_has_used_tells_no_use(sqlite_world: ApiWorld):
     assert made.status_code == 201
     assert made.headers["location"] == f"/api/v1/volumes/{made.json()['id']}"
     assert (await _volume(owner, "data"))["use"] is None
+
+
+async def test_one_that_was_made_and_is_not_there_any_more_is_lost(sqlite_world: ApiWorld):
+    owner = await sqlite_world.browser("owner")
+    await owner.post("/api/v1/volumes", json={"name": "data", "size_gb": 50})
+    await _begun(sqlite_world, owner)
+    before = [(await _volume(owner, name))["lost"] for name in ("workspace", "data")]
+
+    sqlite_world.fake.volumes.clear()
+
+    assert before == [False, False]
+    assert [(await _volume(owner, name))["lost"] for name in ("workspace", "data")] == [True, False]
+
+
+async def test_nothing_is_said_to_be_lost_by_a_runtime_that_does_not_answer(sqlite_world: ApiWorld):
+    owner = await sqlite_world.browser("owner")
+    await _begun(sqlite_world, owner)
+    sqlite_world.fake.volumes.clear()
+
+    async def away(verb: str) -> None:
+        if verb == "volume_use":
+            raise RuntimeUnavailableError("away")
+
+    sqlite_world.fake.before = away
+
+    assert not (await _volume(owner))["lost"]
 
 
 async def test_another_volume_is_attached_by_its_name(sqlite_world: ApiWorld):

@@ -119,10 +119,11 @@ class VolumesLoop:
             return {}
         try:
             async with asyncio.timeout(self._world.settings.lease_seconds):
-                return await keeper.volume_use(volume_ids)
+                told = await keeper.volume_use(volume_ids)
         except (RuntimeUnavailableError, TimeoutError) as error:
             log.info("a runtime does not tell how full volumes are", runtime=runtime_id, error=str(error))
             return {}
+        return {volume_id: use for volume_id, use in told.items() if use is not None}
 
     async def aclose(self) -> None:
         """Nothing is under way between turns."""

@@ -470,10 +470,10 @@ class VolumeUse:
 class Volumes(Protocol):
     """The ability of Capability.VOLUMES; see `volumes_of`. Volumes are named by id alone; none is ever listed."""
 
-    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
-        """Measure those of the volumes that were made; the others are left out. Raises RuntimeUnavailableError.
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse | None]:
+        """Measure those of the volumes that are there; the others are left out. Raises RuntimeUnavailableError.
 
-        Where that takes a scan, what was measured last is told, and the scan goes on.
+        Where that takes a scan, what was measured last is told (None: nothing yet), and the scan goes on.
         """
         ...
 

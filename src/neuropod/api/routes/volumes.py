@@ -26,24 +26,30 @@ router = APIRouter(prefix="/volumes", tags=["volumes"])
 _ASK_SECONDS = 5.0
 
 
-async def _uses(parts: ApiParts, views: Sequence[VolumeView]) -> Mapping[VolumeId, VolumeUse | None]:
-    """Return how volumes are; None: its runtime knows none such. Those of which nothing is told are left out."""
+async def _told(parts: ApiParts, views: Sequence[VolumeView]) -> tuple[Mapping[VolumeId, VolumeUse], set[VolumeId]]:
+    """Return how volumes are, as far as is told, and which of them are not there."""
 
-    async def of(runtime_id: RuntimeId) -> Mapping[VolumeId, VolumeUse | None]:
+    async def of(runtime_id: RuntimeId) -> tuple[Mapping[VolumeId, VolumeUse | None], set[VolumeId]]:
         runtime = parts.runtimes.get(runtime_id)
         keeper = None if runtime is None else volumes_of(runtime)
         if keeper is None:
-            return {}
+            return {}, set()
+        asked = [view.id for view in views if view.runtime_id == runtime_id]
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                asked = [view.id for view in views if view.runtime_id == runtime_id]
                 told = await keeper.volume_use(asked)
-                return {volume_id: told.get(volume_id) for volume_id in asked}
         except (RuntimeUnavailableError, TimeoutError):
-            return {}
+            return {}, set()
+        return told, set(asked) - told.keys()
 
-    told = await asyncio.gather(*(of(runtime_id) for runtime_id in {view.runtime_id for view in views}))
-    return {volume_id: use for uses in told for volume_id, use in uses.items()}
+    uses: dict[VolumeId, VolumeUse] = {}
+    missing: set[VolumeId] = set()
+    for told, not_there in await asyncio.gather(
+        *(of(runtime_id) for runtime_id in {view.runtime_id for view in views})
+    ):
+        uses |= {volume_id: use for volume_id, use in told.items() if use is not None}
+        missing |= not_there
+    return uses, missing
 
 
 def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts, *, lost: bool = False) -> wire.Volume:
@@ -72,9 +78,11 @@ def _answer(view: VolumeView, use: VolumeUse | None, parts: ApiParts, *, lost: b
 
 
 async def _answers(caller: Caller, views: Sequence[VolumeView]) -> list[wire.Volume]:
-    uses = await _uses(caller.parts, views)
-    lost = {view.id for view in views if view.row.made_at is not None and view.id in uses and uses[view.id] is None}
-    return [_answer(view, uses.get(view.id), caller.parts, lost=view.id in lost) for view in views]
+    uses, missing = await _told(caller.parts, views)
+    return [
+        _answer(view, uses.get(view.id), caller.parts, lost=view.row.made_at is not None and view.id in missing)
+        for view in views
+    ]
 
 
 @router.get("", operation_id="listVolumes")

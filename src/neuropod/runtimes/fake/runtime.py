@@ -217,7 +217,7 @@ class FakeRuntime:
 
     # ---- volumes
 
-    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse | None]:
         await self._before("volume_use")
         now, made = self._world.clock.now(), self._world.volumes
         return {

@@ -187,7 +187,7 @@ class KubernetesRuntime:
 
     # ---- volumes
 
-    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse | None]:
         return await self._open_one.claims.use(volume_ids)
 
     async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:

@@ -28,8 +28,8 @@ class VolumeKeeper:
         self._removals: dict[VolumeId, asyncio.Task[None]] = {}
         self._scans: dict[VolumeId, asyncio.Task[disks.Size]] = {}
 
-    async def use(self, plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> dict[VolumeId, VolumeUse]:
-        """Tell how volumes are; those that are not there are left out."""
+    async def use(self, plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> dict[VolumeId, VolumeUse | None]:
+        """Tell how volumes are (None: not measured yet); those that are not there are left out."""
         if plan.images:
             return dict(await asyncio.to_thread(lambda: list(_uses_of_images(plan, volume_ids))))
         known = dict(await asyncio.to_thread(lambda: list(_sizes(plan, volume_ids))))
@@ -37,7 +37,7 @@ class VolumeKeeper:
         if scans := [self._scan(plan, each) for each in old]:
             await asyncio.wait(scans, timeout=_WAIT_SECONDS)
             known |= await asyncio.to_thread(lambda: list(_sizes(plan, old)))
-        return {each: _use_of_folder(size) for each, size in known.items() if size.measured_at}
+        return {each: _use_of_folder(size) if size.measured_at else None for each, size in known.items()}
 
     def _scan(self, plan: disks.DiskPlan, volume_id: VolumeId) -> "asyncio.Task[disks.Size]":
         if volume_id not in self._scans:

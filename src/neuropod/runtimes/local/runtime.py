@@ -407,7 +407,7 @@ class LocalRuntime:
 
     # ---- volumes
 
-    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse]:
+    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse | None]:
         return await self._volumes.use(self._required().disks, volume_ids)
 
     async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:
