@@ -9,8 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from neuropod.kit.collector import collect_rarely
-
 MACHINE_COMMANDS = frozenset({"up", "down", "gateway", "doctor", "admin", "backup", "restore"})
 
 
@@ -23,7 +21,6 @@ def ring_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Run the command of the argument list."""
-    collect_rarely()
     import_module(f"neuropod.{ring_of(sys.argv[1:], os.environ)}.main").main()
 
 

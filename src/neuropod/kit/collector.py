@@ -1,4 +1,4 @@
-"""How often Python's collector of cyclic garbage runs. Set by every entry: the commands, the server, bench/."""
+"""How often Python's collector of cyclic garbage runs. Set by the machine's commands, before they import a server."""
 
 import gc
 
