@@ -31,10 +31,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def first_answer_seconds(server: Server) -> float:
+def start_seconds(server: Server) -> tuple[float, float]:
+    """Start the server; return when it first answered, and when every part of it had reported to be well."""
     began = time.perf_counter()
-    server.start()
-    return time.perf_counter() - began
+    server.launch()
+    while not answers(server):
+        time.sleep(0.005)
+    answered = time.perf_counter() - began
+    server.await_ready()
+    return answered, time.perf_counter() - began
+
+
+def answers(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/healthz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def measured() -> list[Figure]:
@@ -56,12 +68,16 @@ def measured() -> list[Figure]:
         starts = []
         for _ in range(STARTS):
             server.stop()
-            starts.append(first_answer_seconds(server))
-        httpx.get(f"{server.url}/healthz").raise_for_status()
+            starts.append(start_seconds(server))
     return [
         at_most(f"resident MB with {PODS} running pods (JupyterHub fresh: {JUPYTERHUB_MB})", memory, 150),
         at_most("CPU while nothing changes, percent of a core", idle, 1),
-        at_most("seconds from start to first answer", statistics.median(starts), 1.5, spread(starts)),
+        at_most(
+            "seconds from start to first answer",
+            statistics.median(answered for answered, _ in starts),
+            1.5,
+            f"{spread([answered for answered, _ in starts])}; ready after {spread([ready for _, ready in starts])}",
+        ),
     ]
 
 

@@ -63,6 +63,11 @@ class Server:
         return [sys.executable, "-m", "neuropod", *words]
 
     def start(self) -> None:
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """Start its process, and wait for nothing."""
         lay_ready(self.data_dir)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -73,6 +78,8 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def await_ready(self) -> None:
         wait_for(self._is_ready, "the server to be ready")
 
     def _is_ready(self) -> bool:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from neuropod.kit.secrets import Secret
 from neuropod.kube.access import Access
 from neuropod.kube.credentials import Certificate, Credentials, Files, Fixed, Plugin, PluginCredentials
@@ -55,6 +53,8 @@ def from_kubeconfig(path: Path, context: str | None = None) -> Access:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    import yaml  # noqa: PLC0415 - a server without a cluster needs it not
+
     try:
         config = yaml.safe_load(path.read_bytes())
     except OSError as error:

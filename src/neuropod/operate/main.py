@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import click
 
 from neuropod import __version__
-from neuropod.kit.collector import collect_rarely
 from neuropod.kit.errors import NeuropodError
 from neuropod.kit.terminal.commands import ROOT_SETTINGS, Advice, Call, Group, program_name, run, standard_screen
 
@@ -40,5 +39,4 @@ def hints(error: NeuropodError, call: Call) -> Sequence[str]:
 
 def main() -> None:
     """Run the command of the argument list and end the process."""
-    collect_rarely()  # before a command imports a server
     sys.exit(run(root, Call(standard_screen(), program_name()), sys.argv[1:], advice=Advice(hints, {})))

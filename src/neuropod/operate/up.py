@@ -4,7 +4,6 @@ It also writes the profile with which the commands of the same user reach it, so
 """
 
 import asyncio
-import gc
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -73,7 +72,6 @@ def _refuse_second(settings: Settings) -> None:
 def run_to_its_end(main: Coroutine[Any, Any, T]) -> T:
     """Run a server as it is measured: on uvloop, where there is one, and with a collector that looks less often."""
     collect_rarely()
-    gc.freeze()  # what was imported stays: no collection need walk over it
     if sys.platform != "linux":
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 - Linux alone has it

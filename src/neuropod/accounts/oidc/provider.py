@@ -16,7 +16,6 @@ import httpx
 import structlog
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
-from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -203,6 +202,8 @@ class Provider:
                 token = jwt.decode(id_token, keys, algorithms=ALGORITHMS)
             except (JoseError, ValueError) as still:
                 raise self._untrue(f"its ID token: {still or type(still).__name__}") from still
+        from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - a server without a provider needs it not
+
         claims = CodeIDToken(
             token.claims,
             token.header,

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from neuropod.kit.collector import undisturbed
 from neuropod.kit.errors import NeuropodError
 from neuropod.kit.terminal.exits import CommandError, Exit, exit_of
 from neuropod.kit.terminal.screen import Screen
@@ -110,7 +111,8 @@ class Group(click.Group):
         """Return a command, its module loaded now."""
         if cmd_name in self._modules and cmd_name not in self.commands:
             module, _, attribute = self._modules[cmd_name].partition(":")
-            self.commands[cmd_name] = getattr(importlib.import_module(module), attribute)
+            with undisturbed():
+                self.commands[cmd_name] = getattr(importlib.import_module(module), attribute)
         return super().get_command(ctx, cmd_name)
 
 
