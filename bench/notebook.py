@@ -49,7 +49,8 @@ def by_hand_seconds(environment: Path, command: tuple[str, ...], home: str) -> f
     began = time.perf_counter()
     running = subprocess.Popen(
         [
-            *bwrap, "--dev-bind", "/", "/", "--tmpfs", "/opt", "--ro-bind", str(environment), "/opt/neuropod/env", "--chdir", home,
+            *bwrap, "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", "/opt",
+            "--ro-bind", str(environment), "/opt/neuropod/env", "--chdir", home,
             "/opt/neuropod/env/bin/python", "-m", "jupyterlab", "--allow-root", *words,
         ],
         env={"HOME": home, "PATH": "/usr/bin:/bin", "JUPYTER_TOKEN": "bench", "LANG": "C.UTF-8"},
