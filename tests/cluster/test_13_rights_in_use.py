@@ -17,8 +17,10 @@ from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from neuropod.kube.connections import Connections
 from neuropod.kube.kinds import ENDPOINT_SLICES, INGRESSES, MIDDLEWARES, PODS, SERVICES
-from neuropod.runtimes.contract import ExecRequest, Phase, VolumeMount, Workload, volumes_of
+from neuropod.runtimes.contract import Phase, VolumeMount, Workload
+from neuropod.runtimes.execution import ExecRequest
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
+from neuropod.runtimes.volumes import volumes_of
 from neuropod.words import Reason
 from support.carrying import carrying
 from support.cluster_account import objects_of

@@ -9,7 +9,8 @@ import pytest
 
 from neuropod.ids import InstallationId, PodId, UserId
 from neuropod.kit.identifiers import new_id
-from neuropod.runtimes.contract import Execution, Workload
+from neuropod.runtimes.contract import Workload
+from neuropod.runtimes.execution import Execution
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.settings import ClusterSettings
 from runtimes.conformance import Conformance, Kit

@@ -9,15 +9,8 @@ import pytest_asyncio
 
 from neuropod.ids import InstallationId, UserId
 from neuropod.kit.identifiers import new_id
-from neuropod.runtimes.contract import (
-    ExecRequest,
-    NotReadyError,
-    NotSupportedError,
-    OutputStream,
-    Phase,
-    TerminalSize,
-    Workload,
-)
+from neuropod.runtimes.contract import NotReadyError, NotSupportedError, Phase, Workload
+from neuropod.runtimes.execution import ExecRequest, OutputStream, TerminalSize
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from support.cluster_pods import SLEEP, opened, shell
 from support.cluster_waits import until

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.contract import ExecRequest, Phase, Workload, WorkloadRejectedError
+from neuropod.runtimes.contract import Phase, Workload, WorkloadRejectedError
+from neuropod.runtimes.execution import ExecRequest
 from neuropod.runtimes.local.devices import MachineGpus
 from neuropod.runtimes.local.nvml import NvmlReader
 from neuropod.runtimes.local.plan import Plan

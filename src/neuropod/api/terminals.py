@@ -24,17 +24,8 @@ from neuropod.kit.errors import (
     UnsupportedError,
 )
 from neuropod.pods.entering import Entrance
-from neuropod.runtimes.contract import (
-    Exec,
-    ExecRequest,
-    Execution,
-    NotReadyError,
-    NotSupportedError,
-    OutputStream,
-    RuntimeUnavailableError,
-    TerminalSize,
-    TooManyExecutionsError,
-)
+from neuropod.runtimes.contract import NotReadyError, NotSupportedError, RuntimeUnavailableError
+from neuropod.runtimes.execution import Exec, ExecRequest, Execution, OutputStream, TerminalSize, TooManyExecutionsError
 from neuropod.wire import exec as wire
 
 _START_SECONDS = 10.0  # for the first message

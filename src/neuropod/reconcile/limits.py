@@ -39,7 +39,8 @@ from neuropod.pods.usage.series import Meter, Point, Recorder
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.kernels import worked_at
 from neuropod.reconcile.world import World
-from neuropod.runtimes.contract import RuntimeUnavailableError, Usage, WorkloadId, usage_reader
+from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadId
+from neuropod.runtimes.usage import Usage, usage_reader
 from neuropod.settings import LimitSettings
 from neuropod.words import JupyterMode, Reason
 

@@ -20,7 +20,8 @@ from neuropod.pods.attachments.service import Volumes
 from neuropod.pods.attachments.store import volumes_in_use
 from neuropod.reconcile.driver import Turn
 from neuropod.reconcile.world import World
-from neuropod.runtimes.contract import RuntimeUnavailableError, VolumeInUseError, VolumeUse, volumes_of
+from neuropod.runtimes.contract import RuntimeUnavailableError
+from neuropod.runtimes.volumes import VolumeInUseError, VolumeUse, volumes_of
 from neuropod.volumes import store
 
 log = structlog.get_logger(__name__)

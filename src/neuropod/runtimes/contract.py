@@ -2,7 +2,8 @@
 
 Called by reconcile (verbs, observe, list_seen, watch), by the gateway (connect) and by the API (logs). A runtime knows
 no database and no pods: the caller names things, deterministically, and every name carries the pod's id and the
-incarnation's number, so that a stale caller is harmless.
+incarnation's number, so that a stale caller is harmless. What only some runtimes can do has a module each beside this
+one: `execution`, `usage`, `volumes`.
 
 The rules, held by the one conformance suite in tests/runtimes for every runtime:
 
@@ -23,7 +24,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import Protocol
 
 from neuropod.ids import InstallationId, PodId, RuntimeId, UserId, VolumeId
 from neuropod.kit.secrets import Secret
@@ -50,28 +51,16 @@ class NotReadyError(Exception):
     """Nothing can be connected to at that port now: not running, not listening, or not this incarnation."""
 
 
-class TooManyExecutionsError(Exception):
-    """As many commands as are allowed run beside the workload's own process already."""
-
-
-class VolumeInUseError(Exception):
-    """A workload still uses the volume; nothing was taken away. Try again later."""
-
-
-class NoRoomError(Exception):
-    """There is no room for what would be promised; the sentence says how much there is."""
-
-
 class Capability(StrEnum):
     """What a runtime can do beyond the contract; declared, never guessed with isinstance."""
 
     IMAGES = "images"  # runs any container image
     RECIPES = "recipes"  # runs a template's local recipe
     TENANT_ISOLATION = "tenant_isolation"  # strangers' pods are kept apart; without it only administrators launch
-    EXEC = "exec"  # runs further commands in a workload: it is an `Exec`
-    USAGE = "usage"
+    EXEC = "exec"  # runs further commands in a workload: it is an `execution.Exec`
+    USAGE = "usage"  # tells what workloads use now: it is a `usage.UsageReader`
     GPU_RESOURCES = "gpu_resources"  # finds GPUs by resource names and labels of machines; else by their models
-    VOLUMES = "volumes"  # tells of volumes, grows and removes them: it is a `Volumes`
+    VOLUMES = "volumes"  # tells of volumes, grows and removes them: it is a `volumes.Volumes`
 
 
 class Phase(StrEnum):
@@ -267,30 +256,6 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuUsage:
-    """What is used of one GPU now; None: not told."""
-
-    name: str
-    percent: int | None  # of the time in which something ran on it, over its driver's last sample
-    memory_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a workload uses now; None: this runtime cannot tell.
-
-    `cpu_seconds` counts from the workload's start, so two looks make a rate; a count that went back means nothing.
-    `memory_bytes` is without what the kernel would give back at once.
-    """
-
-    cpu_seconds: float | None
-    memory_bytes: int | None
-    container_disk_bytes: int | None = None
-    volume_bytes: int | None = None
-    gpus: tuple[GpuUsage, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class LogLine:
     """One line of output, without its newline; `position` orders lines and resumes a follower."""
 
@@ -437,154 +402,4 @@ class Attach(Protocol):
 
     async def __call__(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """Return the transport, after `connection_made` was called with it."""
-        ...
-
-
-class UsageReader(Protocol):
-    """What a runtime with `Capability.USAGE` has besides; see `usage_reader`."""
-
-    async def usage(self, workload_ids: Sequence[WorkloadId]) -> Mapping[WorkloadId, Usage]:
-        """Measure those of the workloads whose processes run, one bulk look; the others are left out.
-
-        It may be asked every few seconds, so it scans no disk. Raises RuntimeUnavailableError.
-        """
-        ...
-
-
-def usage_reader(runtime: RuntimeReader) -> UsageReader | None:
-    """Return the runtime as what tells usage; None for one that does not declare that it can."""
-    return cast("UsageReader", runtime) if Capability.USAGE in runtime.capabilities else None
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeUse:
-    """How a volume is now: the size that it really has, which after a growth may be smaller than what was asked for."""
-
-    size_bytes: int
-    used_bytes: int
-    full: bool  # next to nothing can be written any more
-    measured_at: datetime
-    grows_later: bool = False  # it was to be larger, and is from its next start on
-
-
-class Volumes(Protocol):
-    """The ability of Capability.VOLUMES; see `volumes_of`. Volumes are named by id alone; none is ever listed."""
-
-    async def volume_use(self, volume_ids: Sequence[VolumeId]) -> Mapping[VolumeId, VolumeUse | None]:
-        """Measure those of the volumes that are there; the others are left out. Raises RuntimeUnavailableError.
-
-        Where that takes a scan, what was measured last is told (None: nothing yet), and the scan goes on.
-        """
-        ...
-
-    async def grow_volume(self, volume_id: VolumeId, size_bytes: int) -> bool:
-        """Let the volume be that large; tell whether it is now, else it is from the next start on.
-
-        One that was not made yet, or is larger, stays as it is. Raises NoRoomError, RuntimeUnavailableError.
-        """
-        ...
-
-    async def remove_volume(self, volume_id: VolumeId) -> None:
-        """Take the volume and its data away; may be repeated, also after one that was cut short.
-
-        Raises VolumeInUseError, RuntimeUnavailableError.
-        """
-        ...
-
-
-def volumes_of(runtime: RuntimeReader) -> Volumes | None:
-    """Return the runtime as what keeps volumes; None for one that does not declare that it can."""
-    return cast("Volumes", runtime) if Capability.VOLUMES in runtime.capabilities else None
-
-
-# Bash where the workload has it, else sh. A prompt that names the pod, unless files of the user's say another.
-LOGIN_SHELL = (
-    "/bin/sh",
-    "-c",
-    "if command -v bash >/dev/null 2>&1; then export PS1='\\u@\\h:\\w\\$ '; exec bash -l; fi; exec /bin/sh -l",
-)
-
-
-class OutputStream(StrEnum):
-    """Where a command wrote to; a terminal has standard output alone."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalSize:
-    """The size of a terminal, in characters."""
-
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True, slots=True)
-class ExecRequest:
-    """A command to run beside a workload's own process, as that process: same user, limits, environment, folder."""
-
-    command: tuple[str, ...]  # argv, found on the workload's PATH; no shell; empty: its login shell (LOGIN_SHELL)
-    at_most: int  # how many such commands may run in the workload at a time, this one included
-    terminal: TerminalSize | None = None  # None: pipes
-    env: Mapping[str, str] = field(default_factory=dict)  # over the workload's own
-
-
-@dataclass(frozen=True, slots=True)
-class OutputChunk:
-    """Some of what a command wrote, never empty."""
-
-    stream: OutputStream
-    data: bytes
-
-
-class Execution(Protocol):
-    """A command that runs in a workload. Whoever asked for it owns it and closes it.
-
-    It is bound by all that binds the workload, ends with it at the latest, and does not keep it alive. It ends with
-    the server too: when this is closed, or its server dies, it gets SIGHUP, and SIGKILL some seconds later; what it
-    has put into the background with `nohup` or the like goes on.
-    """
-
-    async def read(self) -> OutputChunk | None:
-        """Return what it wrote next; None when it has ended and all was read. One reader at a time.
-
-        What is not read stays in the kernel's small buffers, and then the command waits.
-        """
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """Give it input; returns once it is taken, which the command decides. BrokenPipeError: it takes no more."""
-        ...
-
-    async def end_input(self) -> None:
-        """Let it see the end of its input; in a terminal that is Ctrl-D. May be repeated."""
-        ...
-
-    def resize(self, size: TerminalSize) -> None:
-        """Change the size of its terminal; it gets SIGWINCH. Without a terminal, or after its end, nothing."""
-        ...
-
-    def signal(self, number: int) -> None:
-        """Send a signal to its process group; after its end, nothing."""
-        ...
-
-    async def wait(self) -> int:
-        """Return its exit code once it has ended: 128 + n for a signal n, 127 and 126 as shells tell them."""
-        ...
-
-    async def aclose(self) -> None:
-        """Let go: one that still runs is ended. May be repeated."""
-        ...
-
-
-class Exec(Protocol):
-    """The ability of Capability.EXEC."""
-
-    async def exec(self, workload_id: WorkloadId, request: ExecRequest) -> Execution:
-        """Start a command in that very incarnation, whose process runs.
-
-        A command that is not there is one that ends at once with 127, and its standard error says so. Raises
-        NotReadyError, TooManyExecutionsError, RuntimeUnavailableError.
-        """
         ...

@@ -9,19 +9,8 @@ from typing import cast
 
 import pytest
 
-from neuropod.runtimes.contract import (
-    Capability,
-    Exec,
-    ExecRequest,
-    Execution,
-    LogQuery,
-    NotReadyError,
-    OutputStream,
-    Phase,
-    TerminalSize,
-    TooManyExecutionsError,
-    WorkloadId,
-)
+from neuropod.runtimes.contract import Capability, LogQuery, NotReadyError, Phase, WorkloadId
+from neuropod.runtimes.execution import Exec, ExecRequest, Execution, OutputStream, TerminalSize, TooManyExecutionsError
 from neuropod.words import Reason
 from runtimes.conformance.kit import SECRET, Kit, ended, lines_of, sibling, started, until
 

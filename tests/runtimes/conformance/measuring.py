@@ -1,7 +1,8 @@
 """The rules of usage."""
 
 from neuropod.ids import PodId
-from neuropod.runtimes.contract import Phase, WorkloadId, usage_reader
+from neuropod.runtimes.contract import Phase, WorkloadId
+from neuropod.runtimes.usage import usage_reader
 from neuropod.words import Reason
 from runtimes.conformance.kit import Kit, sibling, started, until
 

@@ -6,7 +6,8 @@ import pytest
 
 from neuropod.ids import VolumeId
 from neuropod.kit.identifiers import new_id
-from neuropod.runtimes.contract import Phase, VolumeInUseError, VolumeMount, volumes_of
+from neuropod.runtimes.contract import Phase, VolumeMount
+from neuropod.runtimes.volumes import VolumeInUseError, volumes_of
 from neuropod.words import Reason
 from runtimes.conformance.kit import Kit, started, until
 

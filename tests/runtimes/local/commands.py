@@ -2,7 +2,8 @@
 
 import asyncio
 
-from neuropod.runtimes.contract import ExecRequest, Phase, TerminalSize, Workload
+from neuropod.runtimes.contract import Phase, Workload
+from neuropod.runtimes.execution import ExecRequest, TerminalSize
 from neuropod.runtimes.local.runtime import LocalRuntime
 from runtimes.local.pods import until
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.contract import ExecRequest, NotReadyError, Phase, TerminalSize
+from neuropod.runtimes.contract import NotReadyError, Phase
+from neuropod.runtimes.execution import ExecRequest, TerminalSize
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.words import Reason
 from runtimes.local.commands import SIZE, output_of
@@ -110,7 +111,8 @@ async def test_a_server_that_dies_takes_its_commands_along_and_nothing_else(tmp_
         code = textwrap.dedent(f"""
             import asyncio, sys, time
             from pathlib import Path
-            from neuropod.runtimes.contract import ExecRequest, TerminalSize, WorkloadId
+            from neuropod.runtimes.contract import WorkloadId
+            from neuropod.runtimes.execution import ExecRequest, TerminalSize
             from runtimes.local.pods import INSTALLATION, opened
             async def main():
                 async with opened(Path({str(tmp_path / "data")!r}), mode={MODE!r}, keep=True) as runtime:

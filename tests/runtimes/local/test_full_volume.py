@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from neuropod.ids import VolumeId
-from neuropod.runtimes.contract import NoRoomError, Phase, VolumeMount
+from neuropod.runtimes.contract import Phase, VolumeMount
+from neuropod.runtimes.volumes import NoRoomError
 from runtimes.local.pods import MIB, end_everything, opened, printed, python, until
 
 VOLUME = VolumeId("vol_1")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.contract import GpuUsage, Phase, Usage, Workload
+from neuropod.runtimes.contract import Phase, Workload
 from neuropod.runtimes.local import usage
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.runtime import LocalRuntime
 from neuropod.runtimes.local.state import read_state
+from neuropod.runtimes.usage import GpuUsage, Usage
 from runtimes.local.pods import MIB, opened, python, until
 
 _BUSY = """

@@ -7,7 +7,8 @@ import pytest
 
 from neuropod.ids import InstallationId, PodId
 from neuropod.pods.usage.series import Meter, Point, Recorder, joined, pack, unpack
-from neuropod.runtimes.contract import GpuUsage, Usage, WorkloadId
+from neuropod.runtimes.contract import WorkloadId
+from neuropod.runtimes.usage import GpuUsage, Usage
 
 T = datetime(2026, 1, 1, 12, tzinfo=UTC)
 POD = PodId("pod_1")

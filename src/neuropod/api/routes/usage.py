@@ -16,7 +16,8 @@ from neuropod.pods.room import BYTES_PER_GB
 from neuropod.pods.usage.series import KEPT, Point, joined
 from neuropod.pods.usage.store import packed_points
 from neuropod.pods.views import PodView
-from neuropod.runtimes.contract import RuntimeUnavailableError, usage_reader
+from neuropod.runtimes.contract import RuntimeUnavailableError
+from neuropod.runtimes.usage import usage_reader
 from neuropod.wire.usage import PodUsage, UsagePoint, UsageSize
 
 router = APIRouter(prefix="/pods/{pod}/usage", tags=["usage"])

@@ -17,7 +17,8 @@ from neuropod.catalogue.pricing import disk_price
 from neuropod.ids import RuntimeId, UserId, VolumeId
 from neuropod.kit.errors import NoSpaceError, UnavailableError
 from neuropod.pods.attachments.service import VolumeView
-from neuropod.runtimes.contract import NoRoomError, RuntimeUnavailableError, VolumeUse, volumes_of
+from neuropod.runtimes.contract import RuntimeUnavailableError
+from neuropod.runtimes.volumes import NoRoomError, VolumeUse, volumes_of
 from neuropod.wire import volumes as wire
 from neuropod.wire.pods import Owner
 

@@ -12,7 +12,8 @@ from math import inf
 from struct import Struct
 
 from neuropod.ids import PodId
-from neuropod.runtimes.contract import Usage, WorkloadId
+from neuropod.runtimes.contract import WorkloadId
+from neuropod.runtimes.usage import Usage
 
 KEPT = timedelta(hours=6)
 CHUNK = timedelta(hours=1)  # of points in one row, so that a new one rewrites no more than that

@@ -10,14 +10,8 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from neuropod.runtimes.contract import (
-    ExecRequest,
-    OutputChunk,
-    OutputStream,
-    Phase,
-    TerminalSize,
-    WorkloadId,
-)
+from neuropod.runtimes.contract import Phase, WorkloadId
+from neuropod.runtimes.execution import ExecRequest, OutputChunk, OutputStream, TerminalSize
 from neuropod.runtimes.fake.world import FakeWorld
 
 _KILLED = 137

@@ -9,27 +9,23 @@ from neuropod.runtimes.contract import (
     Capability,
     Capacity,
     Connection,
-    ExecRequest,
-    Execution,
     LogLine,
     LogQuery,
-    NoRoomError,
     NotReadyError,
     Phase,
     Place,
     Report,
     Seen,
-    TooManyExecutionsError,
-    Usage,
-    VolumeInUseError,
-    VolumeUse,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
 )
+from neuropod.runtimes.execution import ExecRequest, Execution, TooManyExecutionsError
 from neuropod.runtimes.fake.execution import FakeExecution
 from neuropod.runtimes.fake.hello import Hello
 from neuropod.runtimes.fake.world import FakeWorld, Standing
+from neuropod.runtimes.usage import Usage
+from neuropod.runtimes.volumes import NoRoomError, VolumeInUseError, VolumeUse
 from neuropod.words import Reason
 
 

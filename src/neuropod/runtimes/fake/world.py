@@ -12,18 +12,9 @@ from typing import Any
 
 from neuropod.ids import PodId, VolumeId
 from neuropod.kit.clock import Clock
-from neuropod.runtimes.contract import (
-    Capacity,
-    Device,
-    Execution,
-    GpuUsage,
-    Phase,
-    Progress,
-    Seen,
-    Usage,
-    Workload,
-    WorkloadId,
-)
+from neuropod.runtimes.contract import Capacity, Device, Phase, Progress, Seen, Workload, WorkloadId
+from neuropod.runtimes.execution import Execution
+from neuropod.runtimes.usage import GpuUsage, Usage
 from neuropod.words import Reason
 
 _SIGTERM_CODE = 143

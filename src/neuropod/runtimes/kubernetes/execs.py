@@ -21,17 +21,14 @@ from neuropod.kit.tasks import TaskSet
 from neuropod.kube.channels import Channel, ChannelSocket
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import KubeError, KubeUnavailableError
-from neuropod.runtimes.contract import (
+from neuropod.runtimes.contract import NotReadyError, NotSupportedError, RuntimeUnavailableError, WorkloadId
+from neuropod.runtimes.execution import (
     LOGIN_SHELL,
     ExecRequest,
-    NotReadyError,
-    NotSupportedError,
     OutputChunk,
     OutputStream,
-    RuntimeUnavailableError,
     TerminalSize,
     TooManyExecutionsError,
-    WorkloadId,
 )
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.shapes import PodShape
@@ -230,7 +227,7 @@ class _Begun:
 
 
 class ClusterExecution:
-    """See contract.Execution."""
+    """See runtimes.execution.Execution."""
 
     def __init__(self, begun: _Begun, terminal: TerminalSize | None, tasks: TaskSet, over: Callable[[], None]) -> None:
         self._socket = begun.socket

@@ -20,21 +20,20 @@ from neuropod.runtimes.contract import (
     Capability,
     Capacity,
     Connection,
-    ExecRequest,
-    Execution,
     LogLine,
     LogQuery,
     Place,
     Report,
     RuntimeUnavailableError,
     Seen,
-    Usage,
-    VolumeUse,
     Workload,
     WorkloadId,
 )
+from neuropod.runtimes.execution import ExecRequest, Execution
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.cluster import Cluster, open_cluster
+from neuropod.runtimes.usage import Usage
+from neuropod.runtimes.volumes import VolumeUse
 from neuropod.settings import ClusterSettings, LimitSettings
 from neuropod.words import Reason
 

@@ -20,9 +20,9 @@ from neuropod.kube.errors import KubeError, KubeUnavailableError
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import NODES
 from neuropod.kube.shapes import Shape
-from neuropod.runtimes.contract import Usage
 from neuropod.runtimes.kubernetes.shapes import NodeShape
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.runtimes.usage import Usage
 
 log = structlog.get_logger(__name__)
 

@@ -12,21 +12,14 @@ from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import ConflictError, ForbiddenError, InvalidError
 from neuropod.kube.kinds import PERSISTENT_VOLUME_CLAIMS, PODS, STORAGE_CLASSES
 from neuropod.kube.objects import count_of
-from neuropod.runtimes.contract import (
-    NoRoomError,
-    RuntimeUnavailableError,
-    VolumeInUseError,
-    VolumeMount,
-    VolumeUse,
-    Workload,
-    WorkloadRejectedError,
-)
+from neuropod.runtimes.contract import RuntimeUnavailableError, VolumeMount, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.seen import is_ended
 from neuropod.runtimes.kubernetes.shapes import ClaimShape, PodShape, StorageClassShape
 from neuropod.runtimes.kubernetes.usage import ClaimUse, NodeStats
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
+from neuropod.runtimes.volumes import NoRoomError, VolumeInUseError, VolumeUse
 from neuropod.settings import ClusterSettings
 from neuropod.words import Reason
 

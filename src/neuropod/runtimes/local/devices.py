@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from neuropod.runtimes.contract import GpuUsage
 from neuropod.runtimes.local.driverfiles import driver_files
+from neuropod.runtimes.usage import GpuUsage
 
 _CONTROL = "/dev/nvidiactl"
 _MEMORY = "/dev/nvidia-uvm"

@@ -15,13 +15,12 @@ import termios
 from contextlib import suppress
 from pathlib import Path
 
-from neuropod.runtimes.contract import (
+from neuropod.runtimes.contract import NotReadyError, RuntimeUnavailableError
+from neuropod.runtimes.execution import (
     LOGIN_SHELL,
     ExecRequest,
-    NotReadyError,
     OutputChunk,
     OutputStream,
-    RuntimeUnavailableError,
     TerminalSize,
     TooManyExecutionsError,
 )

@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from neuropod.ids import VolumeId
-from neuropod.runtimes.contract import NoRoomError, VolumeInUseError, VolumeUse
 from neuropod.runtimes.local import disks, images, linux
+from neuropod.runtimes.volumes import NoRoomError, VolumeInUseError, VolumeUse
 
 _FRESH_SECONDS = 60
 _WAIT_SECONDS = 2.0

@@ -16,9 +16,9 @@ from typing import Any
 
 import pynvml
 
-from neuropod.runtimes.contract import GpuUsage
 from neuropod.runtimes.local.devices import Gpu, Reading
 from neuropod.runtimes.local.driverfiles import PROC
+from neuropod.runtimes.usage import GpuUsage
 
 # Of the program, not of the GPU: graphics engine exception, page fault, stopped processing, preemptive cleanup, video
 # processor exception, context switch timeout (NVIDIA's k8s-device-plugin passes over the same).

@@ -22,8 +22,6 @@ from neuropod.runtimes.contract import (
     Capacity,
     Connection,
     Device,
-    ExecRequest,
-    Execution,
     LogLine,
     LogQuery,
     NotReadyError,
@@ -32,12 +30,11 @@ from neuropod.runtimes.contract import (
     Report,
     RuntimeUnavailableError,
     Seen,
-    Usage,
-    VolumeUse,
     Workload,
     WorkloadId,
     WorkloadRejectedError,
 )
+from neuropod.runtimes.execution import ExecRequest, Execution
 from neuropod.runtimes.local import cleaning, control, executing, keeping, usage
 from neuropod.runtimes.local.devices import MachineGpus, notes_on
 from neuropod.runtimes.local.following import lines_of
@@ -50,6 +47,8 @@ from neuropod.runtimes.local.planning import Ground, plan_of
 from neuropod.runtimes.local.seen import seen_of
 from neuropod.runtimes.local.shims import ShimStarter, Subscription, ask, ask_for_port
 from neuropod.runtimes.local.state import State, boot_id, read_state
+from neuropod.runtimes.usage import Usage
+from neuropod.runtimes.volumes import VolumeUse
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import Reason
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropod.runtimes.contract import GpuUsage, Usage
 from neuropod.runtimes.local import cgroups, disks
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.state import State
+from neuropod.runtimes.usage import GpuUsage, Usage
 
 GpuMeter = Callable[[Sequence[str]], Sequence[GpuUsage]]  # the use of GPUs by name; those it cannot tell are left out
 
