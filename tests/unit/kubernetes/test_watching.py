@@ -112,7 +112,7 @@ async def test_another_incarnation_is_not_the_one_that_is_asked_for(told: _Watch
 
 async def test_steps_of_a_quick_start_nudge_nobody_and_its_running_does(told: _Watch):
     nudged: list[PodId] = []
-    told.watch.nudge = nudged.append  # type: ignore[method-assign]
+    told.watch.nudges.send = nudged.append  # type: ignore[method-assign]
     told.tell(pod(5, running=False))
     told.tell(pod(6, running=False))
     steps = list(nudged)

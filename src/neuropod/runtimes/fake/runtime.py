@@ -98,13 +98,8 @@ class FakeRuntime:
         measured = {one: found.usage(now) for one, found in standing.items() if found is not None}
         return {one: usage for one, usage in measured.items() if usage is not None}
 
-    async def watch(self) -> AsyncIterator[PodId]:
-        queue = self._world.watch()
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._world.unwatch(queue)
+    def watch(self) -> AsyncIterator[PodId]:
+        return self._world.nudges.follow()
 
     async def logs(self, workload_id: WorkloadId, query: LogQuery) -> AsyncIterator[LogLine]:
         position, skip = 0, 0

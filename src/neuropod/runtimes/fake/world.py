@@ -14,6 +14,7 @@ from neuropod.ids import PodId, VolumeId
 from neuropod.kit.clock import Clock
 from neuropod.runtimes.contract import Capacity, Device, Phase, Progress, Seen, Workload, WorkloadId
 from neuropod.runtimes.execution import Execution
+from neuropod.runtimes.nudges import Nudges
 from neuropod.runtimes.usage import GpuUsage, Usage
 from neuropod.words import Reason
 
@@ -174,10 +175,10 @@ class FakeWorld:
         self.capacity = Capacity(cpu_cores, 10**15, 10**16, devices)
         self.before: Callable[[str], Awaitable[None]] | None = None  # raises or waits before an effect
         self.after: Callable[[str], Awaitable[None]] | None = None  # the effect is done, the answer is lost
+        self.nudges = Nudges()
         self.changed = asyncio.Event()  # replaced at each change: wakes followers of logs
         self.highest: dict[PodId, int] = {}  # the highest incarnation ever asked for, for the tests' claims
         self._identities = 0
-        self._watchers: set[asyncio.Queue[PodId]] = set()
         self._timers: set[asyncio.Task[None]] = set()
 
     def place(self, workload: Workload) -> None:
@@ -213,10 +214,9 @@ class FakeWorld:
         self.changed = asyncio.Event()
 
     def nudge(self, pod: PodId) -> None:
-        """Tell the watchers."""
+        """Tell the watchers, and the followers of logs."""
         self.wake_followers()
-        for queue in self._watchers:
-            queue.put_nowait(pod)
+        self.nudges.send(pod)
 
     def nudge_after(self, seconds: float, pod: PodId) -> None:
         """Tell the watchers later; at once when it is now."""
@@ -244,16 +244,6 @@ class FakeWorld:
         timer = asyncio.get_running_loop().create_task(work)
         self._timers.add(timer)
         timer.add_done_callback(self._timers.discard)
-
-    def watch(self) -> asyncio.Queue[PodId]:
-        """Return a queue that gets every nudge from now on; give it back with `unwatch`."""
-        queue: asyncio.Queue[PodId] = asyncio.Queue()
-        self._watchers.add(queue)
-        return queue
-
-    def unwatch(self, queue: asyncio.Queue[PodId]) -> None:
-        """Stop filling the queue."""
-        self._watchers.discard(queue)
 
     async def aclose(self) -> None:
         """End the timers."""

@@ -156,7 +156,7 @@ class KubernetesRuntime:
         return self._open_one.report()
 
     async def watch(self) -> AsyncIterator[PodId]:
-        async for pod in self._open_one.watch.nudges():
+        async for pod in self._open_one.watch.nudges.follow():
             yield pod
 
     # ---- verbs

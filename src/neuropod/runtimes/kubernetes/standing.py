@@ -163,9 +163,9 @@ class Standing:
         created = moment(pod.metadata.creation_timestamp)
         unplaced = is_unplaced(pod)
         if is_starting(pod) and created is not None and now - created < timedelta(seconds=QUICK_SECONDS):
-            self._watch.nudge_later(workload_id.pod, QUICK_SECONDS)
+            self._watch.nudges.send_later(workload_id.pod, QUICK_SECONDS)
             return Hints()
-        self._watch.nudge_later(workload_id.pod, _AGAIN_SECONDS)
+        self._watch.nudges.send_later(workload_id.pod, _AGAIN_SECONDS)
         with asking():
             namespace, claim = pod.metadata.namespace, pod.claim
             events = await self._events.of_pod(namespace, pod.metadata.uid)

@@ -4,9 +4,7 @@ Made by `runtime`, which starts and ends it. It answers where a Pod is, never wh
 believed only after a live look. What a change means beyond a nudge is asked of those that subscribed.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 
 from neuropod.ids import InstallationId, PodId
 from neuropod.kit.clock import Clock
@@ -18,8 +16,8 @@ from neuropod.runtimes.contract import WorkloadId
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.seen import is_ended, is_starting
 from neuropod.runtimes.kubernetes.shapes import ClaimShape, NodeShape, PodShape
+from neuropod.runtimes.nudges import Nudges
 
-_NUDGES = 10_000
 QUICK_SECONDS = 3.0  # what starts within this time needs no explanation
 _LATELY_SECONDS = 2.0  # so long what was told of a Pod counts as a look at it; one that hangs shows itself later
 
@@ -27,9 +25,10 @@ PodHook = Callable[[Key, PodShape | None, PodShape | None], None]
 
 
 class ClusterWatch:
-    """The informers of one cluster."""
+    """The informers of one cluster, and the nudges that come of them."""
 
     def __init__(self, client: KubeClient, installation: InstallationId, clock: Clock) -> None:
+        self.nudges = Nudges()
         ours = names.selector_of_installation(installation)
         self._pods = Informer(client, PODS, PodShape, clock=clock, labels=ours, on_change=self._pod_changed)
         self._nodes = Informer(client, NODES, NodeShape, clock=clock, on_change=self._node_changed)
@@ -39,8 +38,6 @@ class ClusterWatch:
         self._told_at: dict[Key, float] = {}
         self._answered: dict[Key, PodShape | None] = {}  # until the watch has come so far; None: we deleted it
         self._by_node: dict[str, set[PodId]] = {}
-        self._watchers: set[asyncio.Queue[PodId]] = set()
-        self._later: dict[PodId, asyncio.TimerHandle] = {}
         self._hooks: list[PodHook] = []
 
     def start(self, tasks: TaskSet) -> None:
@@ -55,9 +52,7 @@ class ClusterWatch:
 
     def close(self) -> None:
         """Send no more nudges."""
-        for timer in self._later.values():
-            timer.cancel()
-        self._later.clear()
+        self.nudges.close()
 
     # ---- what is there
 
@@ -157,31 +152,6 @@ class ClusterWatch:
         for key, pod in list(self._pods.items.items()):
             hook(key, None, pod)
 
-    async def nudges(self) -> AsyncIterator[PodId]:
-        """Yield the pods about which something may have changed."""
-        queue: asyncio.Queue[PodId] = asyncio.Queue(_NUDGES)
-        self._watchers.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._watchers.discard(queue)
-
-    def nudge(self, pod: PodId) -> None:
-        """Tell all that follow."""
-        if (timer := self._later.pop(pod, None)) is not None:
-            timer.cancel()
-        for queue in self._watchers:
-            with suppress(asyncio.QueueFull):  # lost, as a nudge may be
-                queue.put_nowait(pod)
-
-    def nudge_later(self, pod: PodId, seconds: float) -> None:
-        """Tell them then: about what changes without a sign. One at a time per pod."""
-        if pod in self._later:
-            return
-
-        self._later[pod] = asyncio.get_running_loop().call_later(seconds, self.nudge, pod)
-
     def _pod_changed(self, key: Key, before: PodShape | None, now: PodShape | None) -> None:
         shown = now or before
         workload_id = None if shown is None else names.workload_of(shown.metadata.labels)
@@ -201,12 +171,10 @@ class ClusterWatch:
             self._keys[pod] = key
             if now.spec.node_name and not is_ended(now):
                 self._by_node.setdefault(now.spec.node_name, set()).add(pod)
-        elif (timer := self._later.pop(pod, None)) is not None:
-            timer.cancel()
         if now is not None and is_starting(now) and (before is None or is_starting(before)):
-            self.nudge_later(pod, QUICK_SECONDS)  # steps of a quick start concern nobody
+            self.nudges.send_later(pod, QUICK_SECONDS)  # steps of a quick start concern nobody
         else:
-            self.nudge(pod)
+            self.nudges.send(pod)
         for hook in self._hooks:
             hook(key, before, now)
 
@@ -214,7 +182,7 @@ class ClusterWatch:
         """Tell about a node's pods when it went, came, or was fenced; its daily heartbeats are nobody's business."""
         if _standing_of(before) != _standing_of(now):
             for pod in self._by_node.get(key[1], ()):
-                self.nudge(pod)
+                self.nudges.send(pod)
 
 
 def _is_as_new(told: PodShape, answer: PodShape) -> bool:

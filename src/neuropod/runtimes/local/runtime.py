@@ -47,14 +47,13 @@ from neuropod.runtimes.local.planning import Ground, plan_of
 from neuropod.runtimes.local.seen import seen_of
 from neuropod.runtimes.local.shims import ShimStarter, Subscription, ask, ask_for_port
 from neuropod.runtimes.local.state import State, boot_id, read_state
+from neuropod.runtimes.nudges import Nudges
 from neuropod.runtimes.usage import Usage
 from neuropod.runtimes.volumes import VolumeUse
 from neuropod.settings import LimitSettings, LocalSettings
 from neuropod.words import Reason
 
 T = TypeVar("T")
-
-_NUDGES = 10_000
 
 
 class LocalRuntime:
@@ -79,7 +78,7 @@ class LocalRuntime:
         self._opened: Opened | None = None
         self._locks: WeakValueDictionary[PodId, asyncio.Lock] = WeakValueDictionary()
         self._subscriptions: dict[WorkloadId, Subscription] = {}
-        self._watchers: set[asyncio.Queue[PodId]] = set()
+        self._nudges = Nudges()
         self._starter = ShimStarter()
         self._gpus = gpus or MachineGpus(NvmlReader(), given=settings.gpus)
         self._volumes = keeping.VolumeKeeper()
@@ -234,19 +233,8 @@ class LocalRuntime:
 
     # ---- nudges
 
-    async def watch(self) -> AsyncIterator[PodId]:
-        queue: asyncio.Queue[PodId] = asyncio.Queue(_NUDGES)
-        self._watchers.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._watchers.discard(queue)
-
-    def _nudge(self, pod: PodId) -> None:
-        for queue in self._watchers:
-            with suppress(asyncio.QueueFull):  # lost, as a nudge may be
-                queue.put_nowait(pod)
+    def watch(self) -> AsyncIterator[PodId]:
+        return self._nudges.follow()
 
     async def _subscribe(self, workload_id: WorkloadId) -> None:
         if workload_id in self._subscriptions:
@@ -255,13 +243,13 @@ class LocalRuntime:
         def ended() -> None:
             self._subscriptions.pop(workload_id, None)
             if not self._closing:
-                self._nudge(workload_id.pod)
+                self._nudges.send(workload_id.pod)
 
         with suppress(OSError):
             self._subscriptions[workload_id] = await Subscription.open(
                 self._directories.state_dir(workload_id.pod, workload_id.incarnation),
                 "watch",
-                on_nudge=lambda _: self._nudge(workload_id.pod),
+                on_nudge=lambda _: self._nudges.send(workload_id.pod),
                 on_end=ended,
             )
 
@@ -349,7 +337,7 @@ class LocalRuntime:
         opened = self._required()
         async with self._lock(workload_id.pod):
             await self._in_thread(partial(self._remove, opened, workload_id))
-        self._nudge(workload_id.pod)
+        self._nudges.send(workload_id.pod)
 
     def _remove(self, opened: Opened, workload_id: WorkloadId) -> None:
         """Take away what is left; runs in a thread, under the pod's lock."""
