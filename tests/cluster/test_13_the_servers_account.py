@@ -145,6 +145,10 @@ CONFINED = [
     Attack("its own role, widened", "PATCH", f"{RBAC}/clusterroles/neuropod-pods", {"rules": []}, MERGE),
     Attack("an end of the policy", "DELETE",
            f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{POLICY}"),
+    Attack("a PersistentVolume of a node's files", "POST", "/api/v1/persistentvolumes", {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "stolen"},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"}},
+    }),
     Attack("a node, cordoned", "PATCH", "/api/v1/nodes/NODE", {"spec": {"unschedulable": True}}, MERGE),
 ]  # fmt: skip
 # The policy cannot be asked about itself (nobody's can), so there the roles alone stand.

@@ -27,7 +27,7 @@ from neuropod.pods.lifecycle import Room
 from neuropod.pods.owners.named import future_owner
 from neuropod.pods.placing import World
 from neuropod.pods.queue.store import room, taken_of
-from neuropod.pods.room import Need, Taken, emptied, shortage, tied_host
+from neuropod.pods.room import Need, Taken, emptied, shortage, tied_to
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason, Role, Scope
 
@@ -130,14 +130,16 @@ def fit_of(need: Need, capacity: Capacity, taken: Taken, *, waiting: int, held: 
     """Return whether a pod fits now, by the rule of Open; pure. `waiting`: how many wait for the same already."""
     found = room(shortage(need, capacity, taken), waiting, need)
     if found.free:
-        where = ", on the machine that its volume is tied to now" if tied_host(need, capacity) is not None else ""
-        return Fit(now=True, reason=None, message=f"It starts at once{where}.")
+        return Fit(now=True, reason=None, message=f"It starts at once{_on_which(tied_to(need, capacity))}.")
     missing = shortage(need, emptied(capacity), Taken())
     of_type = {device.name for device in capacity.devices if fits(need.finder, device)}
     ours = [one for one in held if one.device in of_type]
     holders = holders_of(ours) if found.reason is Reason.NO_GPU else ()
     ever = missing is None
-    message = _waits(found, need, name, ours) if ever else _never(missing, need, name)
+    if found.reason is Reason.VOLUME_ELSEWHERE or missing is Reason.VOLUME_ELSEWHERE:
+        message = _elsewhere(len(tied_to(need, capacity) or ()), need, name, ever=ever)
+    else:
+        message = _waits(found, need, name, ours) if ever else _never(missing, need, name)
     return Fit(now=False, reason=found.reason, message=message, place=found.place, ever=ever, holders=holders)
 
 
@@ -145,28 +147,41 @@ def _waits(found: Room, need: Need, name: str, ours: Sequence[Held]) -> str:
     place = (
         "It would be the next one" if found.place == 1 else f"It would wait behind {found.place - 1} that asked earlier"
     )
-    if found.reason is Reason.VOLUME_ELSEWHERE:
-        return (
-            "Its volume can be used on one machine of the cluster alone now, and that one has no "
-            f"{_room_for(need, name)}. It would wait until it has; waiting is free."
-        )
     if found.reason is Reason.NO_GPU:
         what = f"No {name} is free" if need.gpus == 1 else f"Not {need.gpus} {name} are free"
         return f"{what} ({len(ours)} in use). {place}; waiting is free."
     return f"There is no room now for its CPU cores, memory or disk. {place}; waiting is free."
 
 
-def _room_for(need: Need, name: str) -> str:
-    return f"free {name}" if need.gpus else "room for its CPU cores, memory or disk"
+def _on_which(tied: frozenset[str] | None) -> str:
+    if tied is None:
+        return ""
+    return ", on " + ("the machine" if len(tied) == 1 else "one of the machines") + " that its volume is tied to now"
+
+
+def _elsewhere(machines: int, need: Need, name: str, *, ever: bool) -> str:
+    """Say that none of the machines on which its volume can be used has room; `ever`: they will have it."""
+    if not machines:
+        return (
+            "Its volume can be used on no machine that the cluster has now. It would wait until it can; waiting is "
+            "free. Attach another volume, or none."
+        )
+    alone = "one machine" if machines == 1 else f"{machines} machines"
+    which = "that one" if machines == 1 else "none of them"
+    has = "has" if machines > 1 else "has no"
+    if ever:
+        room = "room for its CPU cores, memory or disk" if not need.gpus else f"free {name}"
+        told = f"and {which} {has} {room}. It would wait until one has; waiting is free."
+    else:
+        room = name if need.gpus else "room for so large a pod"
+        told = (
+            f"and {which} {has} {room} at all. It would wait until the volume can be used elsewhere, which it can be "
+            "once no pod has it, unless its data are on such a machine alone. Attach another volume, or none."
+        )
+    return f"Its volume can be used on {alone} of the cluster alone now, {told}"
 
 
 def _never(missing: Reason | None, need: Need, name: str) -> str:
-    if missing is Reason.VOLUME_ELSEWHERE:
-        return (
-            "Its volume can be used on one machine of the cluster alone now, which has no "
-            f"{name if need.gpus else 'room for so large a pod'}: it would wait until the pods there that use it are "
-            "stopped. Attach another volume, or none."
-        )
     if missing is Reason.NO_GPU:
         what = f"a {name}" if need.gpus == 1 else f"{need.gpus} {name}"
         return f"The machine or cluster does not have {what}: it would wait until it has."

@@ -23,7 +23,7 @@ class Need:
     disk_bytes: int
     gpus: int = 0
     finder: Finder = NO_DEVICES  # the catalogue's
-    volume_id: VolumeId | None = None  # which may be tied to one of the runtime's machines
+    volume_id: VolumeId | None = None  # which may be tied to some of the runtime's machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def free_devices(need: Need, capacity: Capacity, taken: Taken) -> Sequence[str]:
     """Return the names of as many devices as the pod needs, all of one machine with room for it; none where none has.
 
     Of the machines that have enough it is the one that has the fewest, so that large pods find room for longer; where
-    the pod's volume is tied to a machine, only that one.
+    the pod's volume is tied to some machines, only those.
     """
     enough = [
         (len(names), place, names)
@@ -65,8 +65,8 @@ def disk_taken(capacity: Capacity, taken: Taken) -> int:
     return taken.disk_bytes + (0 if capacity.volumes_apart else taken.volume_bytes)
 
 
-def tied_host(need: Need, capacity: Capacity) -> str | None:
-    """Return the one machine on which the pod's volume can be mounted now; None: any."""
+def tied_to(need: Need, capacity: Capacity) -> frozenset[str] | None:
+    """Return the machines on which alone the pod's volume can be mounted now; None: any."""
     return None if need.volume_id is None else capacity.volume_hosts.get(need.volume_id)
 
 
@@ -101,7 +101,8 @@ def _has_place(need: Need, capacity: Capacity, taken: Taken) -> bool:
 
 
 def _may_be_on(need: Need, capacity: Capacity, host: str) -> bool:
-    if tied_host(need, capacity) not in {None, host}:
+    tied = tied_to(need, capacity)
+    if tied is not None and host not in tied:
         return False
     if not capacity.hosts:
         return True

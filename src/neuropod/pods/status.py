@@ -168,8 +168,8 @@ def _waiting(facts: PodFacts, reason: Reason) -> Shown:
         return Shown(Status.WAITING, reason, message, since=facts.waiting_since)
     if reason is Reason.VOLUME_ELSEWHERE:
         message = (
-            f"Its volume can be used on one machine of the cluster alone now, and that one has no room for a pod of "
-            f"type {facts.gpu_type}. It starts by itself as soon as it has; waiting is free."
+            f"No machine of the cluster on which its volume can be used now has room for a pod of type "
+            f"{facts.gpu_type}. It starts by itself as soon as one has; waiting is free."
         )
         return Shown(Status.WAITING, reason, message, since=facts.waiting_since)
     place = facts.room.place

@@ -247,9 +247,9 @@ class Capacity:
     disk_bytes: int
     devices: tuple[Device, ...] = ()
     volumes_apart: bool = False  # volumes take nothing of `disk_bytes`: they are kept elsewhere
-    # Volumes that can be mounted on one machine alone now (ReadWriteOnce, and a workload has it, or its data are
-    # there), and on which; as `Device.host`.
-    volume_hosts: Mapping[VolumeId, str] = field(default_factory=dict)
+    # Volumes that can be mounted on some of the machines alone now, and on which: where a workload has it that no other
+    # machine can share (ReadWriteOnce), or where its data can be reached. By name, as `Device.host`; empty: on none.
+    volume_hosts: Mapping[VolumeId, frozenset[str]] = field(default_factory=dict)
     # Where the amounts above are the sum of several machines: each one's, since a workload runs on one. By name, as
     # `Device.host`; empty where there is one machine alone.
     hosts: Mapping[str, HostRoom] = field(default_factory=dict)

@@ -66,17 +66,26 @@ TIED = VolumeId("vol_1")
 
 
 @pytest.mark.parametrize(
-    ("host", "taken", "reason", "ever", "says"),
+    ("hosts", "taken", "reason", "ever", "says"),
     [
         ("near", (), None, True, "on the machine that its volume is tied to"),
-        ("near", ("a",), Reason.VOLUME_ELSEWHERE, True, "that one has no free rtx-4090"),
-        ("bare", (), Reason.VOLUME_ELSEWHERE, False, "which has no rtx-4090"),
+        ("near bare", (), None, True, "on one of the machines that its volume is tied to"),
+        ("near", ("a",), Reason.VOLUME_ELSEWHERE, True, "that one has no free rtx-4090. It would wait until one has"),
+        (
+            "near bare",
+            ("a",),
+            Reason.VOLUME_ELSEWHERE,
+            True,
+            "2 machines of the cluster alone now, and none of them has",
+        ),
+        ("bare", (), Reason.VOLUME_ELSEWHERE, False, "that one has no rtx-4090 at all"),
+        ("", (), Reason.VOLUME_ELSEWHERE, False, "on no machine that the cluster has now"),
         ("near", ("a", "b"), Reason.NO_GPU, True, "No rtx-4090 is free"),
     ],
 )
-def test_a_volume_that_one_machine_has_ties_its_pods_to_it(host, taken, reason, ever, says):
+def test_a_volume_that_some_machines_have_ties_its_pods_to_them(hosts, taken, reason, ever, says):
     devices = (Device("a", "RTX 4090", host="near"), Device("b", "RTX 4090", host="far"))
-    cluster = Capacity(8, 100, 1000, devices, volume_hosts={TIED: host})
+    cluster = Capacity(8, 100, 1000, devices, volume_hosts={TIED: frozenset(hosts.split())})
     need = Need(1, 10, 10, gpus=1, finder=Finder("RTX 4090"), volume_id=TIED)
     taken = Taken(devices=frozenset(taken))
 

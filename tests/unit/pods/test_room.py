@@ -49,7 +49,12 @@ CLUSTER = Capacity(
     8, 100, 1000,
     tuple(Device(f"{host}/{number}", "RTX 4090", host=host) for host, count in (("big", 4), ("small", 2))
           for number in range(count)),
-    volume_hosts={VolumeId("vol_tied"): "big", VolumeId("vol_bare"): "without"},
+    volume_hosts={
+        VolumeId("vol_tied"): frozenset({"big"}),
+        VolumeId("vol_bare"): frozenset({"without"}),
+        VolumeId("vol_zone"): frozenset({"big", "without"}),
+        VolumeId("vol_nowhere"): frozenset(),
+    },
 )  # fmt: skip
 
 
@@ -77,9 +82,19 @@ def test_a_pod_goes_where_its_volume_is_tied_to():
     assert shortage(replace(GPU, volume_id=VolumeId("vol_free")), CLUSTER, Taken()) is None
 
 
+def test_a_pod_goes_to_one_of_the_machines_where_its_volume_can_be_used():
+    zone = replace(GPU, volume_id=VolumeId("vol_zone"))
+    big = frozenset(f"big/{number}" for number in range(4))
+
+    assert free_devices(GPU, CLUSTER, Taken()) == ["small/0"]
+    assert free_devices(zone, CLUSTER, Taken()) == ["big/0"]
+    assert shortage(zone, CLUSTER, Taken(devices=big)) is Reason.VOLUME_ELSEWHERE
+    assert shortage(replace(GPU, volume_id=VolumeId("vol_nowhere")), CLUSTER, Taken()) is Reason.VOLUME_ELSEWHERE
+
+
 TWO = Capacity(
     8, 100, 1000, (Device("small/0", "RTX 4090", host="small"),), volumes_apart=True,
-    volume_hosts={VolumeId("vol_tied"): "small"},
+    volume_hosts={VolumeId("vol_tied"): frozenset({"small"})},
     hosts={
         "big": HostRoom(Amounts(5, 60, 600), Amounts(4, 60, 600)),
         "small": HostRoom(Amounts(3, 40, 400), Amounts(1, 40, 400)),

@@ -6,15 +6,17 @@ A look at others' Pods is a list of the whole cluster, so it serves for some sec
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from neuropod.ids import InstallationId, VolumeId
+from neuropod.ids import InstallationId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
 from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
 from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.bound import BoundVolumes, hosts_of, kept_on, mounted_on
 from neuropod.runtimes.kubernetes.nodes import allocatable, answers, free_by_node, label_of, minus, plus, takes_pods
 from neuropod.runtimes.kubernetes.objects import Ways, device_name
 from neuropod.runtimes.kubernetes.reasons import Free, requests_of
@@ -50,10 +52,17 @@ class ClusterCapacity:
     """One cluster's capacity."""
 
     def __init__(
-        self, client: KubeClient, watch: ClusterWatch, installation: InstallationId, clock: Clock, ways: Ways
+        self,
+        client: KubeClient,
+        watch: ClusterWatch,
+        bound: BoundVolumes,
+        installation: InstallationId,
+        clock: Clock,
+        ways: Ways,
     ) -> None:
         self._client = client
         self._watch = watch
+        self._bound = bound
         self._installation = installation
         self._clock = clock
         self._ways = ways
@@ -63,8 +72,11 @@ class ClusterCapacity:
 
     async def now(self) -> Capacity:
         """Return what can be promised in all. Raises what the client raises."""
-        others = await self._pods_of_others()
-        return capacity_of(self._watch.nodes(), others, list(self._watch.pods()), self._ways, self._taken.by_node)
+        others, ours, nodes = await self._pods_of_others(), list(self._watch.pods()), list(self._watch.nodes())
+        told = capacity_of(nodes, others, ours, self._ways, self._taken.by_node)
+        mounted = {} if self._ways.shared_volumes else mounted_on(ours)
+        kept = kept_on(self._watch.claims(), self._bound, nodes)
+        return replace(told, volume_hosts=hosts_of(mounted, kept, told.hosts))
 
     async def free(self) -> dict[str, Free]:
         """Return what each node that takes pods has left. Raises what the client raises."""
@@ -92,7 +104,7 @@ def capacity_of(
     ways: Ways,
     taken: Mapping[str, Free],
 ) -> Capacity:
-    """Return what the nodes that take pods have in all, less what others' Pods take there; pure.
+    """Return what the nodes that take pods have in all, less what others' Pods take there, without volumes; pure.
 
     `taken`: what ours take of each node.
     """
@@ -121,7 +133,6 @@ def capacity_of(
         disk_bytes=int(disk_bytes * ways.disk_overcommit),
         devices=tuple(devices),
         volumes_apart=True,
-        volume_hosts={} if ways.shared_volumes else volume_hosts(ours),
         hosts=hosts,
     )
 
@@ -167,12 +178,3 @@ def _devices(node: NodeShape, left: Free, held: AbstractSet[str]) -> list[Device
 def devices_of(pod: PodShape) -> list[str]:
     """Return the GPUs that a Pod of ours was given."""
     return [name for name in pod.metadata.annotations.get(names.DEVICES, "").split(",") if name]
-
-
-def volume_hosts(pods: Iterable[PodShape]) -> dict[VolumeId, str]:
-    """Return where volumes are mounted now."""
-    return {
-        VolumeId(pod.metadata.labels[names.VOLUME]): pod.spec.node_name
-        for pod in pods
-        if names.VOLUME in pod.metadata.labels and pod.spec.node_name and not is_ended(pod)
-    }

@@ -15,6 +15,7 @@ from neuropod.kube.errors import KubeError, KubeUnavailableError
 from neuropod.kube.kinds import ENDPOINT_SLICES, NAMESPACES
 from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import Guarantee, Report, RuntimeUnavailableError
+from neuropod.runtimes.kubernetes.bound import BoundVolumes
 from neuropod.runtimes.kubernetes.canary import Canary
 from neuropod.runtimes.kubernetes.capacity import ClusterCapacity
 from neuropod.runtimes.kubernetes.ending import Ending
@@ -122,14 +123,17 @@ async def open_cluster(
     facts = await _facts(client)
     watch = ClusterWatch(client, installation, clock)
     watch.start(tasks)
+    bound = BoundVolumes(client, clock)
+    tasks.start(bound.run(), name="watch of volumes")
     await watch.synced(_SYNC_SECONDS)
+    await bound.known(_SYNC_SECONDS)
     ways = _ways(settings, list(watch.nodes()))
     subject = server_subject(facts.username)
 
     def fence() -> Fence:
         return fence_of(settings, facts, watch.nodes(), subject)
 
-    capacity = ClusterCapacity(client, watch, installation, clock, ways)
+    capacity = ClusterCapacity(client, watch, bound, installation, clock, ways)
     standing = Standing(client, watch, capacity, installation, clock, settings.declare_lost_after_seconds)
     tenancy = Tenancy(client, clock, fence)
     stats = NodeStats(client, watch, clock, direct=settings.dials_directly)

@@ -1,4 +1,4 @@
-"""What is looked at of Pods, Nodes, Events and claims, and nothing else of them: thousands cost little."""
+"""What is looked at of Pods, Nodes, Events, claims and volumes, and nothing else of them: thousands cost little."""
 
 from datetime import datetime
 
@@ -271,3 +271,43 @@ class StorageClassShape(Shape, frozen=True):
     reclaim_policy: str = "Delete"
     allow_volume_expansion: bool = False
     volume_binding_mode: str = "Immediate"
+
+
+class NodeRequirement(Shape, frozen=True):
+    """What is required of a label or a field of nodes."""
+
+    key: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+
+
+class NodeTerm(Shape, frozen=True):
+    """What is required of nodes together."""
+
+    match_expressions: tuple[NodeRequirement, ...] = ()
+    match_fields: tuple[NodeRequirement, ...] = ()
+
+
+class NodeSelectorShape(Shape, frozen=True):
+    """Which nodes are meant: those that fulfil one of the terms."""
+
+    node_selector_terms: tuple[NodeTerm, ...] = ()
+
+
+class VolumeNodeAffinity(Shape, frozen=True):
+    """From which nodes a volume can be reached."""
+
+    required: NodeSelectorShape | None = None
+
+
+class PersistentVolumeSpec(Shape, frozen=True):
+    """A volume as its storage has it."""
+
+    node_affinity: VolumeNodeAffinity | None = None
+
+
+class PersistentVolumeShape(Shape, frozen=True):
+    """A PersistentVolume."""
+
+    metadata: Metadata
+    spec: PersistentVolumeSpec = PersistentVolumeSpec()
