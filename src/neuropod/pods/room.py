@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from neuropod.catalogue.devices import NO_DEVICES, Finder, fits
 from neuropod.ids import VolumeId
-from neuropod.runtimes.contract import Capacity
+from neuropod.runtimes.contract import Amounts, Capacity
+from neuropod.runtimes.hosts import fits_on, likely_host, with_less
 from neuropod.words import Reason
 
 BYTES_PER_GB = 10**9
@@ -107,12 +108,23 @@ def _may_be_on(need: Need, capacity: Capacity, host: str) -> bool:
     if not capacity.hosts:
         return True
     there = capacity.hosts.get(host)
-    return (
-        there is not None
-        and need.cpu_cores <= there.free.cpu_cores
-        and need.memory_bytes <= there.free.memory_bytes
-        and need.disk_bytes <= there.free.disk_bytes
-    )
+    return there is not None and fits_on(_amounts(need), there.free)
+
+
+def with_opened(capacity: Capacity, need: Need, devices: Sequence[str]) -> Capacity:
+    """Return the capacity once such a pod was opened with these devices: for those that are opened after it with it.
+
+    Its runtime has not placed it yet, so it counts where its devices are, else where it will most likely go.
+    """
+    if not capacity.hosts:
+        return capacity
+    given = {device.host for device in capacity.devices if device.name in devices}
+    host = likely_host(capacity.hosts, _amounts(need), given or tied_to(need, capacity))
+    return capacity if host is None else replace(capacity, hosts=with_less(capacity.hosts, host, _amounts(need)))
+
+
+def _amounts(need: Need) -> Amounts:
+    return Amounts(need.cpu_cores, need.memory_bytes, need.disk_bytes)
 
 
 def need_of(

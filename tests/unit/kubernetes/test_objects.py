@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from neuropod.runtimes.contract import (
     WorkloadId,
 )
 from neuropod.runtimes.kubernetes import fences, names, objects
-from neuropod.runtimes.kubernetes.capacity import TakenOfNodes, capacity_of
+from neuropod.runtimes.kubernetes.capacity import TakenOfNodes, capacity_of, with_coming
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
 from neuropod.runtimes.kubernetes.reasons import requests_of
@@ -298,6 +299,31 @@ class TestCapacity:
         assert (hosts["a"].whole.cpu_cores, hosts["a"].free.cpu_cores) == (5, 3)
         assert hosts["a"].whole.memory_bytes - hosts["a"].free.memory_bytes == 2**30
         assert (hosts["b"].whole, hosts["b"].free.disk_bytes) == (hosts["b"].free, 300 * 10**9)
+
+    def test_pods_that_no_scheduler_has_looked_at_yet_count_where_they_will_likely_go(self):
+        def coming(**more: Any) -> PodShape:
+            told = {
+                "metadata": {"name": "p", **more.get("metadata", {})},
+                "spec": {"containers": [{"resources": {"requests": {"cpu": "3"}}}]},
+                "status": more.get("status", {}),
+            }
+            return msgspec.convert(told, PodShape)
+
+        capacity = capacity_of([self.node("a"), self.node("b", gpus=1)], [], [], Ways(), {})
+        capacity = replace(capacity, volume_hosts={VolumeId("vol_1"): frozenset({"b"})})
+        refused = coming(status={"conditions": [{"type": "PodScheduled", "status": "False"}]})
+        going = coming(metadata={"deletionTimestamp": "2026-11-28T12:00:00Z"})
+        with_gpu = coming(metadata={"annotations": {names.DEVICES: "b/nvidia.com/gpu/0"}})
+        with_volume = coming(metadata={"labels": {names.VOLUME: "vol_1"}})
+
+        def cores(*pods: PodShape) -> list[int]:
+            return [there.free.cpu_cores for there in with_coming(capacity, pods, Ways()).values()]
+
+        assert cores(coming()) == [1, 4]
+        assert cores(coming(), coming()) == [1, 1]
+        assert cores(coming(), coming(), coming()) == [1, 1]  # it will find no room, and takes nothing
+        assert cores(with_gpu) == cores(with_volume) == [4, 1]
+        assert cores(refused, going, self.pod("a", cpu="3")) == [4, 4]
 
     def test_what_ours_take_is_counted_from_when_they_have_a_node_until_they_end(self):
         taken = TakenOfNodes()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from neuropod.catalogue.devices import Finder
 from neuropod.ids import VolumeId
-from neuropod.pods.room import Need, Taken, emptied, free_devices, need_of, shortage
+from neuropod.pods.room import Need, Taken, emptied, free_devices, need_of, shortage, with_opened
 from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
 from neuropod.words import Reason
 
@@ -125,6 +125,41 @@ def test_a_pod_without_a_gpu_waits_for_its_volumes_machine_too():
     assert shortage(tied, emptied(TWO), Taken()) is None
     assert shortage(replace(tied, cpu_cores=4), emptied(TWO), Taken()) is Reason.VOLUME_ELSEWHERE
     assert shortage(tied, TWO, Taken(cpu_cores=7)) is Reason.NO_CAPACITY  # there is none anywhere
+
+
+def test_what_is_opened_together_counts_what_the_earlier_ones_take_of_a_machine():
+    left, opened_there = TWO, []
+    for _ in range(3):
+        fits = shortage(SMALL, left, Taken()) is None
+        opened_there.append(fits)
+        left = with_opened(left, SMALL, ()) if fits else left
+
+    assert shortage(SMALL, TWO, Taken()) is None
+    assert opened_there == [True, True, False]  # 4 of 5 and 1 of 3 cores are free
+    assert [there.whole for there in left.hosts.values()] == [there.whole for there in TWO.hosts.values()]
+
+
+def test_what_is_opened_counts_where_its_devices_or_its_volume_are():
+    with_gpu = with_opened(TWO, GPU, ("small/0",)).hosts
+    tied = with_opened(TWO, replace(SMALL, cpu_cores=1, volume_id=VolumeId("vol_tied")), ()).hosts
+
+    assert (with_gpu["small"].free.cpu_cores, with_gpu["big"]) == (0, TWO.hosts["big"])
+    assert (tied["small"].free.cpu_cores, tied["big"]) == (0, TWO.hosts["big"])
+    assert with_opened(MACHINE, SMALL, ()) is MACHINE
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 60)), max_size=20))
+def test_however_many_are_opened_together_no_machine_is_promised_more_than_it_has(sizes: list[tuple[int, int]]):
+    left, cores, memory = TWO, 0, 0
+    for cpu_cores, memory_bytes in sizes:
+        need = Need(cpu_cores=cpu_cores, memory_bytes=memory_bytes, disk_bytes=1)
+        if shortage(need, left, Taken()) is None:
+            left, cores, memory = with_opened(left, need, ()), cores + cpu_cores, memory + memory_bytes
+
+    free = [there.free for there in TWO.hosts.values()]
+    still = [there.free for there in left.hosts.values()]
+    assert sum(one.cpu_cores for one in free) - cores == sum(one.cpu_cores for one in still)
+    assert sum(one.memory_bytes for one in free) - memory == sum(one.memory_bytes for one in still)
 
 
 def test_volumes_take_of_the_machines_disk_unless_they_are_kept_apart():

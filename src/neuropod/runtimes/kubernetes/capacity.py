@@ -9,18 +9,19 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from neuropod.ids import InstallationId
+from neuropod.ids import InstallationId, VolumeId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
 from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
+from neuropod.runtimes.hosts import likely_host, with_less
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.bound import BoundVolumes, hosts_of, kept_on, mounted_on
 from neuropod.runtimes.kubernetes.nodes import allocatable, answers, free_by_node, label_of, minus, plus, takes_pods
-from neuropod.runtimes.kubernetes.objects import Ways, device_name
+from neuropod.runtimes.kubernetes.objects import Ways, device_name, host_of
 from neuropod.runtimes.kubernetes.reasons import Free, requests_of
-from neuropod.runtimes.kubernetes.seen import is_ended
+from neuropod.runtimes.kubernetes.seen import is_ended, is_unplaced
 from neuropod.runtimes.kubernetes.shapes import NodeShape, PodShape
 from neuropod.runtimes.kubernetes.watching import ClusterWatch
 
@@ -76,7 +77,8 @@ class ClusterCapacity:
         told = capacity_of(nodes, others, ours, self._ways, self._taken.by_node)
         mounted = {} if self._ways.shared_volumes else mounted_on(ours)
         kept = kept_on(self._watch.claims(), self._bound, nodes)
-        return replace(told, volume_hosts=hosts_of(mounted, kept, told.hosts))
+        told = replace(told, volume_hosts=hosts_of(mounted, kept, told.hosts))
+        return replace(told, hosts=with_coming(told, ours, self._ways))
 
     async def free(self) -> dict[str, Free]:
         """Return what each node that takes pods has left. Raises what the client raises."""
@@ -135,6 +137,25 @@ def capacity_of(
         volumes_apart=True,
         hosts=hosts,
     )
+
+
+def with_coming(told: Capacity, ours: Iterable[PodShape], ways: Ways) -> Mapping[str, HostRoom]:
+    """Return the machines less what our Pods will likely take there that no scheduler has looked at yet; pure.
+
+    Those for which it found no room take nothing now.
+    """
+    hosts: Mapping[str, HostRoom] = told.hosts
+    for pod in ours:
+        if pod.spec.node_name or is_ended(pod) or is_unplaced(pod) or pod.metadata.deletion_timestamp is not None:
+            continue
+        given = {host_of(device) for device in devices_of(pod)}
+        volume = pod.metadata.labels.get(names.VOLUME)
+        tied = told.volume_hosts.get(VolumeId(volume)) if volume else None
+        need = _amounts(requests_of(pod), ways)
+        host = likely_host(hosts, need, given or tied)
+        if host is not None:
+            hosts = with_less(hosts, host, need)
+    return hosts
 
 
 def _node_taken(pod: PodShape | None) -> str:
