@@ -13,7 +13,7 @@ from neuropod.kit.secrets import SecretBox
 from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.quoting import Quote
-from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation, release
+from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation, record_pass, release
 from neuropod.pods.service import Pods
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability, Capacity, Phase, Seen, WorkloadId
@@ -60,6 +60,19 @@ class World:
             return await self.pods.launch_pod(
                 session, request, actor=actor_of(owner or self.alice), capacities=self.capacities
             )
+
+    async def run(self, name: str = "lab", **values: Any) -> PodView:
+        """Launch a pod and let it become ready."""
+        pod = await self.launch(name, **values)
+        opened = await self.open(pod)
+        async with self.database.write() as session:
+            await record_pass(session, opened, seen(pod.id, Phase.READY), now=self.clock.now(), due_at=None)
+        return await self.show(pod.id)
+
+    async def act(self, verb: str, pod: PodView, *args: Any, actor: Actor | None = None, **values: Any) -> PodView:
+        """Call a use-case by its name, as alice unless another actor is given."""
+        async with self.database.write() as session:
+            return await getattr(self.pods, verb)(session, pod.id, *args, actor=actor or actor_of(self.alice), **values)
 
     async def quote(self, name: str = "lab", owner: UserRow | None = None, **values: Any) -> Quote:
         request = LaunchRequest(**({"name": name, "image": "plain", "volume": None} | values))

@@ -11,7 +11,7 @@ from neuropod.pods.lifecycle import Wait
 from neuropod.pods.records import AllocationRow
 from neuropod.pods.runs.store import Claimed
 from neuropod.runtimes.contract import Capacity, Device
-from neuropod.words import Reason
+from neuropod.words import Reason, Status
 from support.pod_world import RUNTIME, World, make_world
 
 FIVE = tuple(Device(f"GPU-{number}", "NVIDIA GeForce RTX 4090") for number in range(5))
@@ -57,3 +57,18 @@ async def test_a_broken_gpu_is_given_to_nobody_though_it_is_the_last(world: Worl
     assert isinstance(waits, Wait)
     async with world.database.read() as session:
         assert [one.device for one in await held_devices(session, [RUNTIME])] == ["GPU-1"]
+
+
+async def test_devices_given_to_a_run_are_in_its_workload(world: World):
+    world.capacities = {RUNTIME: Capacity(1000, 10**15, 10**15, FIVE[:3])}
+    first = await world.launch("first", gpu_type="rtx-4090", gpu_count=2)
+    second = await world.launch("second", gpu_type="rtx-4090", gpu_count=2)
+
+    await world.open(first)
+    await world.try_open(await world.claim_one(second))
+
+    async with world.database.read() as session:
+        workload = await world.pods.workload(session, first.id, 1)
+    assert workload.resources.devices == ("GPU-0", "GPU-1")
+    shown = (await world.show(second.id)).shown
+    assert (shown.status, shown.reason) == (Status.WAITING, Reason.NO_GPU)
