@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from bench.cluster.asking import ask, until_200
-from bench.cluster.floor import IMAGE, PORT
+from bench.cluster.floor import GATEWAY_NETWORKS, IMAGE, PORT
 from bench.server import cpu_seconds
 from neuropod.kit.clock import SystemClock
 from neuropod.kube.client import KubeClient
@@ -36,7 +36,7 @@ def server_on(data_dir: Path, account: Path) -> Server:
         "cpu_overcommit": 100,
         "disk_overcommit": 1000,
         "canary_image": BUSYBOX,
-        "gateway_networks": ["172.31.77.1/32"],  # where this stands; see tools/cluster/places.py
+        "gateway_networks": GATEWAY_NETWORKS,
     }
     return Server(
         data_dir,

@@ -25,7 +25,7 @@ _UNASKED_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _REST = 4  # times as long as the last reading took,
 _LEAST_REST_SECONDS = 0.05  # and so long at least: in a burst of launches many routes are read at once
-_ALL_REST_SECONDS = 1.0  # likewise, between two readings of all
+_ALL_REST_SECONDS = 2.0  # likewise, between two readings of all; a right that was taken away counts within five
 _MOST_EVENTS = 200
 
 log = structlog.get_logger(__name__)

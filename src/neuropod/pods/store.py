@@ -6,8 +6,9 @@ of queries for any number of pods.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, select, update
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, exists, func, select, update
 
 from neuropod.accounts.access import Actor
 from neuropod.accounts.records import UserRow
@@ -22,6 +23,25 @@ from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow, PortRow
 from neuropod.runtimes.contract import Phase, Progress
 from neuropod.volumes.records import VolumeRow
 from neuropod.words import Reason, Want
+
+# Built once: every pass and every feed asks these, and to build one takes as long as to answer it.
+_OF_PODS: BindParameter[Any] = bindparam("pod_ids", expanding=True)
+_NEWEST = (
+    select(IncarnationRow.pod_id, func.max(IncarnationRow.number).label("number"))
+    .where(IncarnationRow.pod_id.in_(_OF_PODS))
+    .group_by(IncarnationRow.pod_id)
+    .subquery()
+)
+_NEWEST_INCARNATIONS = (
+    select(IncarnationRow)
+    .join(_NEWEST, and_(_NEWEST.c.pod_id == IncarnationRow.pod_id, _NEWEST.c.number == IncarnationRow.number))
+    .execution_options(populate_existing=True)
+)
+_PODS_NOT_CLOSED = (
+    select(PodRow, UserRow).join(UserRow, UserRow.id == PodRow.owner_id).where(PodRow.closed_at.is_(None))
+)
+_PODS_NOT_CLOSED_OF = _PODS_NOT_CLOSED.where(PodRow.id.in_(_OF_PODS))
+_PORTS = select(PortRow).where(PortRow.pod_id.in_(_OF_PODS)).order_by(PortRow.port)
 
 
 def incarnation_facts(row: IncarnationRow) -> IncarnationFacts:
@@ -83,16 +103,7 @@ def pod_facts(
 
 async def newest_incarnations(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, IncarnationRow]:
     """Return the newest incarnation of each pod that has one."""
-    newest = (
-        select(IncarnationRow.pod_id, func.max(IncarnationRow.number).label("number"))
-        .where(IncarnationRow.pod_id.in_(pod_ids))
-        .group_by(IncarnationRow.pod_id)
-        .subquery()
-    )
-    query = select(IncarnationRow).join(
-        newest, and_(newest.c.pod_id == IncarnationRow.pod_id, newest.c.number == IncarnationRow.number)
-    )
-    rows = await session.scalars(query.execution_options(populate_existing=True))
+    rows = await session.scalars(_NEWEST_INCARNATIONS, {"pod_ids": list(pod_ids)})
     return {PodId(row.pod_id): row for row in rows}
 
 
@@ -153,10 +164,11 @@ async def pods_page(
 
 async def pods_not_closed(session: ReadSession, pod_ids: Collection[PodId] | None) -> Sequence[tuple[PodRow, UserRow]]:
     """Return all pods that are not closed, or those of the ids."""
-    query = select(PodRow, UserRow).join(UserRow, UserRow.id == PodRow.owner_id).where(PodRow.closed_at.is_(None))
-    if pod_ids is not None:
-        query = query.where(PodRow.id.in_(pod_ids))
-    return [(pod, owner) for pod, owner in await session.execute(query)]
+    if pod_ids is None:
+        rows = await session.execute(_PODS_NOT_CLOSED)
+    else:
+        rows = await session.execute(_PODS_NOT_CLOSED_OF, {"pod_ids": list(pod_ids)})
+    return [(pod, owner) for pod, owner in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +213,8 @@ async def pods_of_ids(session: ReadSession, pod_ids: Collection[PodId]) -> Seque
 
 async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:
     """Return the ports of each pod, by number."""
-    query = select(PortRow).where(PortRow.pod_id.in_(pod_ids)).order_by(PortRow.port)
     ports: dict[PodId, list[PortRow]] = {}
-    for row in await session.scalars(query):
+    for row in await session.scalars(_PORTS, {"pod_ids": list(pod_ids)}):
         ports.setdefault(PodId(row.pod_id), []).append(row)
     return ports
 

@@ -59,10 +59,10 @@ class PodsLoop:
             return Turn(_LONGEST_SLEEP_SECONDS, ok=False, message="no runtime is open")
         self._start_watches()
         await self._look_at_capacities()
-        claimed_in_all = 0
+        claimed_in_all, due_in = 0, None
         while room := self._world.settings.workers - len(self._busy):
             limit = min(room, self._world.settings.batch)
-            claimed = await self._claim(limit)
+            claimed, due_in = await self._claim(limit)
             claimed_in_all += len(claimed)
             if len(claimed) < limit:
                 break
@@ -70,17 +70,19 @@ class PodsLoop:
         if len(self._busy) >= self._world.settings.workers:
             return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
         pause_seconds = _TOGETHER_SECONDS if claimed_in_all else _BREATH_SECONDS
-        return Turn(await self._seconds_to_next(), report, pause_seconds=pause_seconds)
+        due_in = await self._seconds_to_next() if due_in is None else due_in
+        return Turn(due_in, report, pause_seconds=pause_seconds)
 
     def _heard(self, topics: frozenset[Topic]) -> None:
         if topics & self.topics:
             self._told = True
 
-    async def _claim(self, limit: int) -> list[Claimed]:
+    async def _claim(self, limit: int) -> tuple[list[Claimed], float | None]:
+        """Claim and begin to work; return the claims, or none and when the next pod is due where that was looked up."""
         nudged = await self._with_news()
         told, self._told = self._told, False
-        if not (nudged or told) and await self._seconds_to_next() > 0:
-            return []  # a claim of nothing would be a write for nothing
+        if not (nudged or told) and (due_in := await self._seconds_to_next()) > 0:
+            return [], due_in  # a claim of nothing would be a write for nothing
         world = self._world
         now = world.clock.now()
         async with world.database.write() as session:
@@ -103,7 +105,7 @@ class PodsLoop:
             self._nudged.pop(pod.lease.pod_id, None)
             self._rested.pop(pod.lease.pod_id, None)
             self._work_on(pod, lease_until)
-        return claimed
+        return claimed, None
 
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id

@@ -31,7 +31,8 @@ from neuropod.settings import Addresses, EventSettings
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
 _REST = 2  # times as long as the last reading took: what comes meanwhile is read at once,
-_PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start
+_PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start,
+_PASSING_REST = 50  # and times as long as the last such look took: with a hundred of them they are many
 _LEAST_REST_SECONDS = 0.05  # and so long at least: a burst of launches is told in tens rather than one by one
 _BATCH = 200
 
@@ -63,7 +64,7 @@ class EventFeed:
         self._everybody: set[Follower] = set()  # who follows all owners
         self._of_owner: dict[UserId, set[Follower]] = {}
         self._passed: dict[PodId, bytes] = {}  # the passing changes that everybody knows
-        self._passing_at = float("-inf")  # when they were looked at
+        self._passing_at = float("-inf")  # not before are they looked at again
         self._passing_due = False  # they may have moved since
         self._lock = asyncio.Lock()  # held by whoever moves the position
         self._wakeup = Wakeup()
@@ -205,12 +206,14 @@ class EventFeed:
 
     async def _passing(self, session: ReadSession, rows: Collection[EventRow]) -> list[Frame]:
         """Return what has moved without an event since everybody was told."""
-        self._passing_due = self._clock.monotonic() - self._passing_at < _PASSING_SECONDS
+        began = self._clock.monotonic()
+        self._passing_due = began < self._passing_at
         if self._passing_due:
             return []
-        self._passing_at = self._clock.monotonic()
         pod_ids = await passing_pods(session)
         views = await self._pods.views_for_routes(session, pod_ids) if pod_ids else []
+        now = self._clock.monotonic()
+        self._passing_at = max(began + _PASSING_SECONDS, now + _PASSING_REST * (now - began))
         frames = {view.id: passing_frame(view, self._addresses) for view in views}
         told, self._passed = self._passed, {pod_id: frame.data for pod_id, frame in frames.items()}
         just_told = pods_of(rows)

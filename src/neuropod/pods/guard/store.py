@@ -27,6 +27,12 @@ STATUS_CHANGED = "pod.status_changed"  # what is shown has changed, and no other
 _MAX_ERROR_CHARACTERS = 2000
 _PODS = PodRow.__table__
 _RELEASED: Mapping[str, Any] = {"lease_token": None, "lease_until": None, "failures": 0, "last_error": None}
+_LOCK = (
+    select(PodRow.id, PodRow.lease_token, PodRow.generation)
+    .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
+    .order_by(PodRow.id)
+    .with_for_update()
+)
 _RELEASE_MANY = (
     update(PodRow)
     .where(_PODS.c.id == bindparam("pod"))
@@ -47,8 +53,7 @@ def ours(lease: Lease) -> ColumnElement[bool]:
 async def lock_ours(session: Session, leases: Iterable[Lease]) -> dict[PodId, int]:
     """Lock the pods whose leases are still held, and return the generation of each as it is now."""
     by_id = {lease.pod_id: lease for lease in leases}
-    query = select(PodRow.id, PodRow.lease_token, PodRow.generation).where(PodRow.id.in_(list(by_id)))
-    rows = await session.execute(query.order_by(PodRow.id).with_for_update())
+    rows = await session.execute(_LOCK, {"pod_ids": list(by_id)})
     return {PodId(row.id): row.generation for row in rows if row.lease_token == by_id[PodId(row.id)].token}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import Happening, record_events
@@ -16,6 +16,18 @@ from neuropod.pods.guard.store import STATUS_CHANGED
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.runtimes.contract import Phase, Seen
 from neuropod.words import Want
+
+_FREE_AT = case((PodRow.lease_until > PodRow.due_at, PodRow.lease_until), else_=PodRow.due_at)
+_NEXT_DUE_AT = (  # built once: the loop asks it at each turn
+    select(_FREE_AT)
+    .where(
+        PodRow.due_at.is_not(None),
+        PodRow.closed_at.is_(None),
+        PodRow.runtime_id.in_(bindparam("runtime_ids", expanding=True)),
+    )
+    .order_by(_FREE_AT)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +171,4 @@ async def make_all_due(session: Session, runtime_id: RuntimeId, *, now: datetime
 
 async def next_due_at(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> datetime | None:
     """Return when the next pod of these runtimes is due or free: until then the loop may sleep."""
-    at = case(
-        (PodRow.lease_until > PodRow.due_at, PodRow.lease_until),
-        else_=PodRow.due_at,
-    )
-    query = (
-        select(at)
-        .where(PodRow.due_at.is_not(None), PodRow.closed_at.is_(None), PodRow.runtime_id.in_(runtime_ids))
-        .order_by(at)
-        .limit(1)
-    )
-    return await session.scalar(query)
+    return await session.scalar(_NEXT_DUE_AT, {"runtime_ids": list(runtime_ids)})
