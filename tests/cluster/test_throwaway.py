@@ -57,7 +57,9 @@ class Running:
         cache = Path(os.environ.get("NEUROPOD_CLUSTER_CACHE", Path.home() / ".cache/neuropod-cluster"))
         self.folder = cache / "clusters" / self.name
         named = {"KUBECONFIG", "NEUROPOD_CLUSTER_SOCKET"}
-        command = [TOOL, "--name", self.name, "run", "--", "sh", "-c", "kubectl get nodes && exec sleep 600"]
+        # As from a terminal: a job in the background, as the tests may be, ignores Ctrl-C, and so does what it starts.
+        program = ["sh", "-c", "kubectl get nodes && exec sleep 600"]
+        command = ["env", "--default-signal=INT", TOOL, "--name", self.name, "run", "--", *program]
         self.process = subprocess.Popen(
             command, env={key: value for key, value in os.environ.items() if key not in named},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
