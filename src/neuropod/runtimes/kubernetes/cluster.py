@@ -28,6 +28,7 @@ from neuropod.runtimes.kubernetes.objects import Ways
 from neuropod.runtimes.kubernetes.pids import PidsLimits
 from neuropod.runtimes.kubernetes.probing import Probes
 from neuropod.runtimes.kubernetes.reaching import Ports
+from neuropod.runtimes.kubernetes.secrets import LateSecrets
 from neuropod.runtimes.kubernetes.shapes import NodeShape
 from neuropod.runtimes.kubernetes.standing import Standing
 from neuropod.runtimes.kubernetes.tenancy import Tenancy, server_subject
@@ -149,7 +150,8 @@ async def open_cluster(
     tasks.start(canary.run(fence()), name="canary")
     pids = PidsLimits(stats, watch, clock)
     tasks.start(pids.run(), name="limits of processes")
-    tasks.start(_look_after(tenancy, watch, installation, clock), name="fences")
+    making = Making(client, watch, tenancy, claims, installation, ways, clock)
+    tasks.start(_look_after(tenancy, making.late, watch, installation, clock), name="fences")
     return Cluster(
         id=RuntimeId(f"kubernetes:{facts.uid}"),
         facts=facts,
@@ -162,7 +164,7 @@ async def open_cluster(
         stats=stats,
         claims=claims,
         logs=logs,
-        making=Making(client, watch, tenancy, claims, installation, ways, clock),
+        making=making,
         ending=Ending(client, watch, standing, logs, execs, clock),
         ports=ports,
         execs=execs,
@@ -247,7 +249,9 @@ def _ways(settings: ClusterSettings, nodes: list[NodeShape]) -> Ways:
     )
 
 
-async def _look_after(tenancy: Tenancy, watch: ClusterWatch, installation: InstallationId, clock: Clock) -> None:
+async def _look_after(
+    tenancy: Tenancy, late: LateSecrets, watch: ClusterWatch, installation: InstallationId, clock: Clock
+) -> None:
     def stands(namespace: str) -> bool:
         return not watch.fresh or any(pod.metadata.namespace == namespace for pod in watch.pods())
 
@@ -258,3 +262,7 @@ async def _look_after(tenancy: Tenancy, watch: ClusterWatch, installation: Insta
             count = await tenancy.look(installation, stands)
         except (KubeError, KubeUnavailableError) as error:
             log.warning("what fences users' pods off could not be looked at", error=str(error))
+        try:
+            await late.look()
+        except (KubeError, KubeUnavailableError) as error:
+            log.warning("Secrets that may have come late could not be looked at", error=str(error))

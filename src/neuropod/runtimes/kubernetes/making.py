@@ -23,7 +23,7 @@ from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
-from neuropod.runtimes.kubernetes.secrets import drop_secrets
+from neuropod.runtimes.kubernetes.secrets import LateSecrets, drop_secrets
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import is_incarnation
 from neuropod.runtimes.kubernetes.tenancy import Tenancy
@@ -54,6 +54,7 @@ class Making:
         self._installation = installation
         self._ways = ways
         self._clock = clock
+        self.late = LateSecrets(client, watch, clock)  # to be looked at once in a while
 
     async def ensure(self, workload: Workload) -> None:
         """See the contract."""
@@ -97,23 +98,24 @@ class Making:
         secrets = [objects.env_secret(workload)] if objects.secret_env(workload) else []
         if workload.pull_credential is not None:
             secrets.append(objects.registry_secret(workload, workload.pull_credential))
-        for secret in secrets:
-            await self._client.apply(secret)
-        try:
-            made = await self._create(objects.pod(workload, self._ways, claim=claim))
-        except ConflictError:
-            place = tenant.namespace, names.pod_of(workload)
-            if not await self._is_live(workload, place):
-                raise RuntimeUnavailableError("what stood in its place is just going") from None
-            return
-        except (ForbiddenError, InvalidError) as error:
-            made_names = [secret["metadata"]["name"] for secret in secrets]
-            await drop_secrets(self._client, tenant.namespace, made_names, workload.id)
-            raise self._refusal(error, tenant.namespace) from error
-        self._watch.answered((tenant.namespace, names.pod_of(workload)), msgspec.convert(made, PodShape))
-        for secret in secrets:  # they go with it, also when somebody else deletes it
-            secret["metadata"]["ownerReferences"] = [owner_reference(made)]
-            await self._client.apply(secret)
+        place = tenant.namespace, names.pod_of(workload)
+        made_names = [secret["metadata"]["name"] for secret in secrets]
+        with self.late.writing(workload.id, place, made_names):
+            for secret in secrets:
+                await self._client.apply(secret)
+            try:
+                made = await self._create(objects.pod(workload, self._ways, claim=claim))
+            except ConflictError:
+                if not await self._is_live(workload, place):
+                    raise RuntimeUnavailableError("what stood in its place is just going") from None
+                return
+            except (ForbiddenError, InvalidError) as error:
+                await drop_secrets(self._client, tenant.namespace, made_names, workload.id)
+                raise self._refusal(error, tenant.namespace) from error
+            self._watch.answered(place, msgspec.convert(made, PodShape))
+            for secret in secrets:  # they go with it, also when somebody else deletes it
+                secret["metadata"]["ownerReferences"] = [owner_reference(made)]
+                await self._client.apply(secret)
 
     async def _create(self, pod: Object) -> Object:
         """Create the Pod; a quota that was made just now lets nothing in before it was counted."""
