@@ -1,12 +1,15 @@
-"""What all tests on a real cluster share: they run as the server's account, with the rights of deploy/."""
+"""What tests on a real cluster share: they run as the server's account, with the rights of deploy/."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from support.cluster_account import VARIABLE, make_account
+from neuropod.ids import InstallationId
+from neuropod.kit.identifiers import new_id
+from neuropod.kube.client import KubeClient
+from support.cluster_account import VARIABLE, admin_client, make_account
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +19,16 @@ def account_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(path))
         yield path
+
+
+@pytest.fixture
+def installation() -> InstallationId:
+    """An installation of the test's own."""
+    return InstallationId(new_id("ins"))
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[KubeClient]:
+    """The cluster as its administrator sees it, for what somebody else does there and what is truly there."""
+    async with admin_client() as client:
+        yield client

@@ -18,7 +18,7 @@ from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.kubernetes import fences
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.kubernetes.tenancy import Tenancy, server_subject
-from support.cluster_account import ACCOUNT, NAMESPACE, account_kubeconfig, admin_kubeconfig
+from support.cluster_account import ACCOUNT, NAMESPACE, account_client, admin_client, admin_kubeconfig
 from support.cluster_pods import clear
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one namespace serves them all
@@ -191,10 +191,7 @@ async def stage() -> AsyncIterator[Stage]:
     owner = UserId(new_id("usr"))
     tenant = Tenant(InstallationId(new_id("ins")), owner, user_hash(owner))
     foreign = f"neuropod-{user_hash(UserId(new_id('usr')))}"
-    async with (
-        KubeClient(from_kubeconfig(admin_kubeconfig()), clock) as admin,
-        KubeClient(from_kubeconfig(account_kubeconfig()), clock) as account,
-    ):
+    async with admin_client() as admin, account_client() as account:
         node = (await account.list(NODES))[0]["metadata"]["name"]
         await Tenancy(account, clock, lambda: fences.Fence(server=server_subject(USERNAME))).prepare(tenant)
         await admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": foreign}})

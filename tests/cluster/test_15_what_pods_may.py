@@ -7,8 +7,6 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from neuropod.ids import InstallationId, UserId
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import Secret
@@ -27,11 +25,6 @@ PUSHED = "private-fifteen"
 USER, PASSWORD = "puller", "correct-horse"
 # More processes than any node allows a pod; whoever could start them all says so.
 BOMB = "i=0; while [ $i -lt 40000 ]; do sleep 30 & i=$((i+1)); done; echo made all of them"
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
 
 
 def owner() -> UserId:

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from neuropod.ids import InstallationId, PodId, UserId, VolumeId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id, user_hash
-from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import (
     NAMESPACES,
     NETWORK_POLICIES,
@@ -19,11 +17,10 @@ from neuropod.kube.kinds import (
     ROLE_BINDINGS,
     SECRETS,
 )
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase, VolumeMount, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
-from support.cluster_account import admin_kubeconfig
+from support.cluster_account import admin_client
 from support.cluster_orders import needs_throwaway
 from support.cluster_pods import SLEEP, cluster_settings, opened, shell
 from support.cluster_waits import text_of, until
@@ -31,18 +28,9 @@ from support.cluster_waits import text_of, until
 KINDS = (PODS, SECRETS, PERSISTENT_VOLUME_CLAIMS, NETWORK_POLICIES, ROLE_BINDINGS)
 
 
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
-
-
-def admin() -> KubeClient:
-    return KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock())
-
-
 async def everything_in(namespace: str) -> list[tuple[str, str, str]]:
     """Return what is there, by kind, name and UID, with what says whose the namespace is."""
-    async with admin() as client:
+    async with admin_client() as client:
         found = await client.get(NAMESPACES, namespace)
         assert found is not None
         metadata = found["metadata"]
@@ -110,7 +98,7 @@ async def test_a_namespace_that_was_there_is_left_alone(
     hash_ = user_hash(owner)
     name = f"neuropod-{hash_}"
     marks = {key: value.replace("OURS", installation) for key, value in labels.items()}
-    async with admin() as client:
+    async with admin_client() as client:
         await client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks}})
         try:
             async with opened(tmp_path, installation) as runtime:
@@ -135,12 +123,12 @@ async def test_what_was_deleted_does_not_come_back_where_the_class_retains(
         return replace(made, volume=VolumeMount(volume, "workspace", 64 << 20))
 
     async def claims() -> dict[str, str]:
-        async with admin() as client:
+        async with admin_client() as client:
             listed = await client.list(PERSISTENT_VOLUME_CLAIMS, namespace)
         return {one["metadata"]["name"]: one["spec"].get("volumeName", "") for one in listed}
 
     pod = PodId(new_id("pod"))
-    async with opened(tmp_path, installation, settings) as runtime, admin() as client:
+    async with opened(tmp_path, installation, settings) as runtime, admin_client() as client:
         old, new = VolumeId(new_id("vol")), VolumeId(new_id("vol"))
         writes = with_volume("echo deleted > /workspace/old; ls /workspace", pod, 1, old)
         await runtime.ensure(writes)

@@ -7,12 +7,10 @@ import time
 import httpx
 import pytest
 
-from neuropod.kit.clock import SystemClock
-from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import ENDPOINT_SLICES, INGRESSES, MIDDLEWARES, NAMESPACES, SERVICES
 from neuropod.kube.kubeconfig import from_kubeconfig
 from support.carrying import controller_of, own_address, prepare
-from support.cluster_account import account_kubeconfig, admin_kubeconfig
+from support.cluster_account import account_kubeconfig, admin_client, admin_kubeconfig
 from support.cluster_pods import BUSYBOX
 from support.servers import ADMIN_KEY, Server, wait_for
 
@@ -52,7 +50,7 @@ def _free_port(address):
 async def test_a_pod_is_carried_from_its_launch_to_its_end(carrier, tmp_path):
     address = own_address(from_kubeconfig(admin_kubeconfig()).server)
     async with (
-        KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()) as admin,
+        admin_client() as admin,
         controller_of(carrier, tmp_path, address) as controller,
     ):
         await prepare(admin)

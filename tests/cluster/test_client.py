@@ -22,9 +22,11 @@ from neuropod.kube.errors import (
     NotFoundError,
 )
 from neuropod.kube.kinds import PODS, SELF_SUBJECT_ACCESS_REVIEWS, SERVICES, Kind
-from support.cluster_kube import admin_client, client, users_namespace
+from support.cluster_account import account_client, admin_client
+from support.cluster_namespace import users_namespace
+from support.cluster_pods import BUSYBOX
 
-BUSYBOX, PYTHON = "neuropod.test/busybox:1", "neuropod.test/jupyterlab:1"
+PYTHON = "neuropod.test/jupyterlab:1"
 UNKNOWN = Kind("v1", "Unknown", "unknowns")
 
 # Port by port: an echo, as many blocks as asked for, one that reads slowly, and how much that one read.
@@ -127,7 +129,7 @@ def namespace():
     """A namespace for all of this module, with a Pod of each image."""
 
     async def fill(name):
-        async with client() as kube:
+        async with account_client() as kube:
             await asyncio.gather(
                 start(kube, pod(name, "shell", ["sleep", "3600"])),
                 start(kube, pod(name, "server", ["python3", "-c", SERVER], PYTHON)),
@@ -146,7 +148,7 @@ def namespace():
 
 @pytest.fixture
 async def kube():
-    async with client() as made:
+    async with account_client() as made:
         yield made
 
 
@@ -156,7 +158,7 @@ def run(request, namespace):
 
     def runs(scenario):
         async def within():
-            async with client() as kube, asyncio.timeout(90):
+            async with account_client() as kube, asyncio.timeout(90):
                 await scenario(kube, namespace)
 
         request.param(within())

@@ -3,7 +3,6 @@
 Each test is a real server process whose way to the API server leads through a proxy that can be made faulty.
 """
 
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import pytest_asyncio
 
 from support.cluster_account import account_kubeconfig
 from support.cluster_orders import needs_throwaway, order
-from support.cluster_server import cluster, isolates, server_on, small_type
+from support.cluster_server import QUICK, cluster, isolates, server_on, small_type
 from support.cluster_wishes import (
     SLEEPER,
     PodsMade,
@@ -30,11 +29,11 @@ from support.cluster_wishes import (
 )
 from support.faulty_api import FOR_READS, FOR_WATCHES, FOR_WRITES, Fault, FaultyApi, Request, faulty_api
 from support.kubectl import kubectl
+from support.seeds import SEED
 from support.servers import Server, wait_for
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
-SEED = int(os.environ.get("NEUROPOD_TEST_SEED", "20261128"))
 AWAY_SECONDS = 60
 
 
@@ -63,10 +62,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         api = stack.enter_context(faulty_api(account_kubeconfig()))
         made = stack.enter_context(pods_made())
         lab = cluster(kubeconfig=str(api.kubeconfig(account_kubeconfig(), folder)))
-        async with server_on(
-            folder / "data", lab, reconcile__resync_seconds="2", reconcile__sweep_grace_seconds="2"
-        ) as server:
-            small_type(server, cpu_cores=1, memory_gb=1)
+        async with server_on(folder / "data", lab, **QUICK) as server:
+            small_type(server)
             isolates(server)
             yield Stage(server, api, made)
 

@@ -8,14 +8,11 @@ import pytest
 import pytest_asyncio
 
 from neuropod.ids import InstallationId, UserId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
-from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PODS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase
 from neuropod.words import Reason
-from support.cluster_account import admin_kubeconfig
+from support.cluster_account import admin_client
 from support.cluster_orders import needs_throwaway, order
 from support.cluster_pods import SLEEP, opened, shell
 from support.cluster_server import cluster, server_on
@@ -58,7 +55,7 @@ def standing(server: Server) -> dict[str, tuple[str, int | None]]:
 
 async def test_pods_wait_in_order_with_their_place_and_start_when_there_is_room(server: Server):
     async def on_cluster() -> set[str]:
-        async with KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()) as admin:
+        async with admin_client() as admin:
             found = await admin.list(PODS, labels="neuropod.io/pod")
         return {one["metadata"]["labels"]["app"] for one in found}
 

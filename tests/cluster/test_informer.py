@@ -12,7 +12,8 @@ from neuropod.kube.errors import ForbiddenError, KubeUnavailableError
 from neuropod.kube.informer import Informer
 from neuropod.kube.kinds import SERVICES
 from neuropod.kube.shapes import Metadata, Shape
-from support.cluster_kube import client, users_namespace
+from support.cluster_account import account_client
+from support.cluster_namespace import users_namespace
 
 SOCKET = os.environ.get("NEUROPOD_CLUSTER_SOCKET")
 
@@ -33,7 +34,7 @@ def order(*words: str) -> None:
 
 @pytest.fixture
 async def kube():
-    async with client() as made:
+    async with account_client() as made:
         yield made
 
 

@@ -5,7 +5,6 @@ For a while there is no scheduler, so that Pods are pending, have no node and no
 than that they are there. That is where a hub that asks Pods for their address loses or doubles them.
 """
 
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from support.cluster_orders import needs_throwaway, order
-from support.cluster_server import cluster, isolates, server_on, small_type
+from support.cluster_server import QUICK, cluster, isolates, server_on, small_type
 from support.cluster_wishes import (
     SLEEPER,
     PodsMade,
@@ -28,11 +27,11 @@ from support.cluster_wishes import (
     pods_made,
     pods_of,
 )
+from support.seeds import SEED
 from support.servers import Server, wait_for
 
 pytestmark = [needs_throwaway, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
-SEED = int(os.environ.get("NEUROPOD_TEST_SEED", "20261128"))
 LAUNCHES, KILLS_WITHOUT_ADDRESSES = 50, 5
 
 
@@ -44,7 +43,7 @@ async def made() -> AsyncIterator[PodsMade]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    quick = {"reconcile__resync_seconds": "2", "reconcile__sweep_grace_seconds": "2", "reconcile__lease_seconds": "10"}
+    quick = QUICK | {"reconcile__lease_seconds": "10"}
     data_dir = tmp_path_factory.mktemp("killed") / "data"
     async with server_on(data_dir, cluster(cpu_overcommit=50), **quick) as server:
         small_type(server)

@@ -1,36 +1,22 @@
 """Logs, exit codes and times outlive the Pod, whoever ended it; what nobody could read is said to be lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from neuropod.ids import InstallationId, UserId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PODS, SECRETS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import LogQuery, Phase, Workload
 from neuropod.runtimes.kubernetes import names
 from neuropod.words import Reason
-from support.cluster_pods import PORT, SERVE, kubeconfig, opened, shell
+from support.cluster_pods import PORT, SERVE, opened, shell
 from support.cluster_waits import text_of, until, until_gone
 
 # Says something at its start, and at its end by SIGTERM.
 POLITE = 'trap "echo goodbye; exit 7" TERM; echo hello; sleep 3600 & wait'
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
-
-
-@pytest.fixture
-async def admin() -> AsyncIterator[KubeClient]:
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
-        yield client
 
 
 def workload_of(installation: InstallationId, script: str, port: int | None = None) -> Workload:

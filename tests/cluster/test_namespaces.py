@@ -1,33 +1,17 @@
 """Users' namespaces, when somebody changes or deletes them by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
 from neuropod.ids import InstallationId, UserId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import NAMESPACES, NETWORK_POLICIES
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase
 from neuropod.runtimes.kubernetes import names
 from neuropod.words import Reason
-from support.cluster_pods import SLEEP, kubeconfig, opened, shell
+from support.cluster_pods import SLEEP, opened, shell
 from support.cluster_waits import until, until_gone
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
-
-
-@pytest.fixture
-async def admin() -> AsyncIterator[KubeClient]:
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
-        yield client
 
 
 async def test_one_that_is_deleted_ends_with_its_pods_whose_ends_are_told_and_is_made_anew(

@@ -9,12 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
-from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PODS, SECRETS
-from neuropod.kube.kubeconfig import from_kubeconfig
-from support.cluster_account import admin_kubeconfig
+from support.cluster_account import admin_client
 from support.cluster_orders import needs_throwaway, order
 from support.cluster_server import client_of, cluster, isolates, server_on
 from support.kubectl import kubectl
@@ -32,7 +29,7 @@ async def test_a_users_credentials_pull_their_images_and_nobody_elses(tmp_path: 
     order("push", name, "1")
     image = f"{private}/{name}:1"
     async with (
-        KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()) as admin,
+        admin_client() as admin,
         server_on(tmp_path / "data", cluster()) as server,
     ):
         isolates(server)

@@ -10,34 +10,21 @@ from typing import Any
 import pytest
 
 from neuropod.ids import InstallationId, UserId, VolumeId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id, user_hash
 from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import NODES, VALIDATING_ADMISSION_POLICIES, VALIDATING_ADMISSION_POLICY_BINDINGS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase, VolumeMount, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
 from support.cluster_orders import needs_throwaway, order
-from support.cluster_pods import BUSYBOX, SLEEP, cluster_settings, kubeconfig, on, opened, shell
+from support.cluster_pods import BUSYBOX, SLEEP, cluster_settings, on, opened, shell
 from support.cluster_waits import until, until_reason, until_unavailable
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
 
 
 @pytest.fixture
 async def runtime(tmp_path: Path, installation: InstallationId) -> AsyncIterator[KubernetesRuntime]:
     async with opened(tmp_path, installation) as runtime:
         yield runtime
-
-
-@pytest.fixture
-async def admin() -> AsyncIterator[KubeClient]:
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
-        yield client
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from neuropod.kit.clock import SystemClock
-from neuropod.kube.client import KubeClient
-from neuropod.kube.kubeconfig import from_kubeconfig
 from support.browser import chromium
 from support.carrying import controller_of, prepare
-from support.cluster_account import admin_kubeconfig
+from support.cluster_account import admin_client
 from support.cluster_orders import needs_throwaway
 from support.cluster_server import cluster, server_on, small_type
 from support.notebook import run_first_cell
@@ -59,7 +56,7 @@ class Place:
 async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
     folder = tmp_path_factory.mktemp("several")
     async with AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()))
+        admin = await stack.enter_async_context(admin_client())
         await prepare(admin)
         traefik = await stack.enter_async_context(controller_of("ingress", folder, "0.0.0.0"))
         lab = cluster("lab", carrier="ingress", pods_url=f"http://lab-pods.localhost:{traefik.port}")

@@ -12,14 +12,12 @@ from tempfile import mkdtemp
 import pytest
 import pytest_asyncio
 
-from support.cluster_server import cluster, isolates, server_on, small_type
+from support.cluster_server import QUICK, cluster, isolates, server_on, small_type
 from support.cluster_wishes import SLEEPER, PodsMade, await_clean, await_wishes, namespace_of_admin, pods_made
 from support.postgres import Postgres
 from support.servers import Server
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
-
-QUICK = {"reconcile__resync_seconds": "2", "reconcile__sweep_grace_seconds": "2", "reconcile__lease_seconds": "10"}
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -28,12 +26,13 @@ async def servers(postgres: Postgres) -> AsyncIterator[tuple[Server, Server, Ser
     folder = Path(mkdtemp(prefix="np2"))
     database = folder.name.lower().replace("_", "x")
     postgres.sql(f"CREATE DATABASE {database}")
+    quick = QUICK | {"reconcile__lease_seconds": "10"}
     shared = {"database_url": postgres.url(database), "key_file": str(folder / "shared.key")}
     async with AsyncExitStack() as stack:
         made = []
         for name, more in (("a", shared), ("b", shared), ("other", {})):
             (folder / name).mkdir()
-            made.append(await stack.enter_async_context(server_on(folder / name / "data", cluster(), **more, **QUICK)))
+            made.append(await stack.enter_async_context(server_on(folder / name / "data", cluster(), **more, **quick)))
         a, b, other = made
         for one in (a, other):
             small_type(one)

@@ -1,36 +1,22 @@
 """Volumes as claims of a real cluster: what is written stays, grows where the class lets it, and goes on a word alone."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neuropod.ids import InstallationId, UserId, VolumeId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PERSISTENT_VOLUME_CLAIMS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase, Runtime, VolumeMount, Workload
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.volumes import NoRoomError, volumes_of
 from neuropod.words import Reason
-from support.cluster_pods import SLEEP, cluster_settings, kubeconfig, on, opened, shell
+from support.cluster_pods import SLEEP, cluster_settings, on, opened, shell
 from support.cluster_waits import text_of, until, until_gone
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
-
-
-@pytest.fixture
-async def admin() -> AsyncIterator[KubeClient]:
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
-        yield client
 
 
 class Owner:

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 
 from neuropod.ids import InstallationId, UserId, VolumeId
-from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
-from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import ForbiddenError
 from neuropod.kube.kinds import PERSISTENT_VOLUMES
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Phase, Runtime, VolumeMount, Workload
 from neuropod.words import Reason
-from support.cluster_account import account_kubeconfig, objects_of
+from support.cluster_account import account_client, objects_of
 from support.cluster_orders import needs_throwaway, order
 from support.cluster_pods import SLEEP, cluster_settings, on, opened, shell
 from support.cluster_server import cluster, server_on, small_type
@@ -39,15 +36,11 @@ def two_nodes() -> None:
 
     def ready() -> bool:
         found = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-        states = [one["status"] for node in found for one in node["status"]["conditions"] if one["type"] == "Ready"]
+        told = [one for node in found for one in node["status"].get("conditions", ())]  # none at a node's first moment
+        states = [one["status"] for one in told if one["type"] == "Ready"]
         return states == ["True", "True"]
 
     wait_for(ready, "two nodes that are ready", 90)
-
-
-@pytest.fixture
-def installation() -> InstallationId:
-    return InstallationId(new_id("ins"))
 
 
 def with_volume(installation: InstallationId, node: str) -> Workload:
@@ -137,7 +130,7 @@ async def without_the_right() -> AsyncIterator[None]:
     ]  # fmt: skip
     plural = PERSISTENT_VOLUMES.plural
     rules = [rule | {"resources": [one for one in rule["resources"] if one != plural]} for rule in role["rules"]]
-    async with KubeClient(from_kubeconfig(account_kubeconfig()), SystemClock()) as account:
+    async with account_client() as account:
 
         async def until_it_may(*, read: bool) -> None:
             async with asyncio.timeout(30):

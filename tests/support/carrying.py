@@ -37,7 +37,7 @@ from neuropod.runtimes.kubernetes import fences
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import ClusterSettings
-from support.cluster_account import ACCOUNT, NAMESPACE, account_kubeconfig, admin_kubeconfig
+from support.cluster_account import ACCOUNT, NAMESPACE, account_client, admin_kubeconfig
 from support.gateway import RUNTIME, GatewayInTest, serving
 from support.traefik import free_port
 
@@ -282,7 +282,7 @@ async def carrying(carrier: str, folder: Path, *serving_args: Any) -> AsyncItera
             settings["pods_url"] = f"http://neuropod-pods.localhost:{controller.port}"
         served = await stack.enter_async_context(serving(*serving_args, **settings))
         through = served if controller is None else replace(served, port=controller.port)
-        account = await stack.enter_async_context(KubeClient(from_kubeconfig(account_kubeconfig()), SystemClock()))
+        account = await stack.enter_async_context(account_client())
         gate = _Gate(address)
         await gate.open(served.port)
         stack.push_async_callback(gate.aclose)

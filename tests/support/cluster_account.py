@@ -1,4 +1,4 @@
-"""The server's account on the cluster of the tests: deploy/ applied, and a kubeconfig that holds its token.
+"""The server's account on the cluster of the tests: deploy/ applied, a kubeconfig with its token, clients as it.
 
 Tests of the runtime and the carriers run as it, so that the rights of deploy/ are those that pass. What an operator or
 a stranger does by hand there is done with KUBECONFIG, the administrator's.
@@ -40,6 +40,16 @@ def admin_kubeconfig() -> Path:
 def account_kubeconfig() -> Path:
     """Return the kubeconfig of the server's account, which the session's fixture wrote."""
     return Path(os.environ[VARIABLE])
+
+
+def account_client() -> KubeClient:
+    """Return a client as the server's account, with the rights of deploy/."""
+    return KubeClient(from_kubeconfig(account_kubeconfig()), SystemClock(), timeout_seconds=20)
+
+
+def admin_client() -> KubeClient:
+    """Return one as the administrator, for what the server never does."""
+    return KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock(), timeout_seconds=20)
 
 
 async def make_account(folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """Workloads for a real cluster, and a runtime on it for the length of a test. What they run is busybox."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -11,15 +10,13 @@ from neuropod.ids import InstallationId, PodId, UserId
 from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id, user_hash
 from neuropod.kit.secrets import Secret
-from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import KubeError
 from neuropod.kube.kinds import NAMESPACES, PODS, ROLE_BINDINGS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.contract import Readiness, Resources, Workload, WorkloadId
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.settings import ClusterSettings, LimitSettings
 from neuropod.words import ReadyWhen
-from support.cluster_account import account_kubeconfig
+from support.cluster_account import account_kubeconfig, admin_client
 
 BUSYBOX = "neuropod.test/busybox:1"
 DEBIAN = "neuropod.test/jupyterlab:1"  # with bash, as most images; its prompt is for root, unless one says another
@@ -28,11 +25,6 @@ SECRET = "conformance-secret-5d41402abc4b2a76"
 
 SLEEP = "exec sleep 3600"
 SERVE = f"mkdir -p /www; echo WHO > /www/index.html; exec httpd -f -p {PORT} -h /www"
-
-
-def kubeconfig() -> Path:
-    """Return the administrator's; runtimes of tests are the server's account (support.cluster_account)."""
-    return Path(os.environ["KUBECONFIG"])
 
 
 def cluster_settings(**changes: object) -> ClusterSettings:
@@ -98,7 +90,7 @@ async def opened(
 
 async def clear(installation: InstallationId) -> None:
     """Take away all of an installation, with force, and do not wait for it."""
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
+    async with admin_client() as client:
         ours = f"neuropod.io/installation={installation}"
         for pod in await client.list(PODS, labels=ours):
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
@@ -114,7 +106,7 @@ async def clear(installation: InstallationId) -> None:
 
 async def clear_of_users(hashes: Iterable[str]) -> None:
     """Likewise of the installation whose users these are: a server's, which tells no id of its own."""
-    async with KubeClient(from_kubeconfig(kubeconfig()), SystemClock()) as client:
+    async with admin_client() as client:
         found = [await client.get(NAMESPACES, f"neuropod-{one}") for one in hashes]
     for installation in {one["metadata"]["labels"]["neuropod.io/installation"] for one in found if one}:
         await clear(InstallationId(installation))

@@ -17,6 +17,9 @@ from support.cluster_account import account_kubeconfig, admin_kubeconfig
 from support.cluster_pods import BUSYBOX, clear_of_users
 from support.servers import Server, wait_for
 
+# For servers that are disturbed: they find soon what a disturbance made them miss.
+QUICK = {"reconcile__resync_seconds": "2", "reconcile__sweep_grace_seconds": "2"}
+
 
 def here() -> str:
     """Return the address of this machine that the cluster reaches."""

@@ -13,17 +13,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuropod.kit.clock import SystemClock
-from neuropod.kube.client import KubeClient
 from neuropod.kube.informer import Informer, Key
 from neuropod.kube.kinds import PODS
-from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.runtimes.kubernetes.shapes import PodShape
-from support.cluster_account import admin_kubeconfig
+from support.cluster_account import admin_client
+from support.cluster_pods import BUSYBOX
 from support.kubectl import kubectl
 from support.servers import Server, wait_for
 
 POD, INCARNATION = "neuropod.io/pod", "neuropod.io/incarnation"
-BUSYBOX = "neuropod.test/busybox:1"
 # A pod of these is ready at once, ends at once when it is told to, and needs next to nothing.
 SLEEPER: dict[str, Any] = {
     "image": BUSYBOX,
@@ -64,7 +62,7 @@ def pods_made() -> Iterator[PodsMade]:
     thread.start()
 
     async def follow() -> None:
-        async with KubeClient(from_kubeconfig(admin_kubeconfig()), SystemClock()) as client:
+        async with admin_client() as client:
             await Informer(client, PODS, PodShape, clock=SystemClock(), labels=POD, on_change=made.changed).run()
 
     async def begin() -> asyncio.Task[None]:

@@ -1,0 +1,5 @@
+"""The seed of tests that act at random moments: NEUROPOD_TEST_SEED names another, to find more or to see one again."""
+
+import os
+
+SEED = int(os.environ.get("NEUROPOD_TEST_SEED", "20261128"))
