@@ -14,6 +14,7 @@ from pathlib import Path
 from .places import CACHE, HERE
 
 KUBERNETES = "v1.36.3"
+_GO = "/usr/local/go/bin/go"  # where https://go.dev/doc/install puts it, which not every job's PATH names
 _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 _VERSION = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": "36", "gitTreeState": "clean"}
 
@@ -87,8 +88,10 @@ def _build(programs: ProgramSet) -> None:
     unfinished = programs.built.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    go = shutil.which("go") or _GO
+    flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    environment = {"HOME": str(Path.home()), **os.environ, **flags}
     for name, package in programs.programs.items():
-        command = ["go", "build", "-trimpath", "-ldflags", programs.linker_flags, "-o", str(unfinished / name), package]
+        command = [go, "build", "-trimpath", "-ldflags", programs.linker_flags, "-o", str(unfinished / name), package]
         subprocess.run(["nice", "-n", "10", *command], cwd=programs.folder, env=environment, check=True)
     unfinished.rename(programs.built)

@@ -29,7 +29,7 @@ from neuropod.pods.runs.store import (
     release,
 )
 from neuropod.pods.views import PodView
-from neuropod.runtimes.contract import Capacity, Phase, Progress
+from neuropod.runtimes.contract import Amounts, Capacity, HostRoom, Phase, Progress
 from neuropod.words import Reason, Status, Want
 from support.pod_world import BIG, RUNTIME, World, actor_of, make_world, seen
 from support.statements import statements
@@ -484,6 +484,22 @@ async def test_a_batch_is_served_in_order_of_request_whatever_its_order(world: W
     assert [type(one) for one in reversed(outcomes)] == [Claimed, Claimed, Wait, Wait]
     assert [one.place for one in reversed(outcomes) if isinstance(one, Wait)] == [1, 2]
     assert len(await _allocations(world)) == 2
+
+
+async def test_a_batch_counts_on_each_machine_what_its_earlier_pods_take_there(world: World):
+    each = Amounts(cpu_cores=3, memory_bytes=10**12, disk_bytes=10**13)  # one pod of type cpu, and half of another
+    whole = HostRoom(each, each)
+    two = Capacity(6, 2 * 10**12, 2 * 10**13, hosts={"one": whole, "other": whole})
+    world.capacities = {RUNTIME: two}
+    for number in range(3):
+        await world.launch(f"p{number}")
+        await world.clock.advance(1)
+    claims = await world.claim()
+
+    async with world.database.write() as session:
+        outcomes = await open_incarnations(session, claims, two, now=world.clock.now())
+
+    assert sorted(type(one).__name__ for one in outcomes) == ["Claimed", "Claimed", "Wait"]
 
 
 async def test_who_waited_goes_before_who_comes_in_the_same_batch(world: World):

@@ -29,7 +29,7 @@ from neuropod.pods.queue.store import (
     wake_next,
 )
 from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
-from neuropod.pods.room import Need, Taken, free_devices, shortage
+from neuropod.pods.room import Need, Taken, free_devices, shortage, with_opened
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason, Want
 
@@ -166,6 +166,7 @@ class _Counter:
             disk_bytes=self.taken.disk_bytes + need.disk_bytes,
             devices=self.taken.devices | frozenset(devices),
         )
+        self.capacity = with_opened(self.capacity, need, devices)
 
         def row(device: str | None, cpu_cores: int, memory_bytes: int, disk_bytes: int) -> dict[str, Any]:
             return {
