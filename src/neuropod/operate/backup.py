@@ -16,7 +16,8 @@ from neuropod.operate import databases
 from neuropod.operate.archive import Archive, Manifest, writing
 from neuropod.operate.asked import read_settings
 from neuropod.operate.failures import clear_failures
-from neuropod.runtimes.local.disks import DiskInUseError, at_rest, volumes_there
+from neuropod.runtimes.local.diskplaces import DiskInUseError
+from neuropod.runtimes.local.disks import at_rest, volumes_there
 from neuropod.settings import Settings
 
 

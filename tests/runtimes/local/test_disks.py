@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from neuropod.runtimes.local import disks, images
-from neuropod.runtimes.local.disks import DiskFullError, DiskPlan
+from neuropod.runtimes.local import disks, disksizes, images
+from neuropod.runtimes.local.diskplaces import DiskPlan
+from neuropod.runtimes.local.disksizes import DiskFullError
 from neuropod.runtimes.local.tools import Tools
 from support.programs import machine_tools
 
@@ -289,7 +290,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("with_images", [True, False])
 def test_what_is_promised_never_exceeds_the_data_disk(small_disk: Path, with_images: bool):
     plan = plan_at(small_disk, images=with_images, reserve_bytes=100 * MIB)
-    before = disks.room_bytes(plan)
+    before = disksizes.room_bytes(plan)
     first = attach(plan, 100, "vol_1")
 
     with pytest.raises(DiskFullError, match="room for"):
@@ -298,13 +299,13 @@ def test_what_is_promised_never_exceeds_the_data_disk(small_disk: Path, with_ima
         attach(plan, 350, "vol_1")
 
     assert 290 * MIB < before <= 300 * MIB
-    assert 180 * MIB < disks.room_bytes(plan) <= 200 * MIB
+    assert 180 * MIB < disksizes.room_bytes(plan) <= 200 * MIB
     # A promise is counted once: what is written of it does not take more room, and who has it asks for no more.
     (first.path / "half").write_bytes(bytes(50 * MIB))
     first.used_bytes()
     os.sync()
-    assert 180 * MIB < disks.room_bytes(plan) <= 200 * MIB
-    assert disks.capacity_bytes(plan) <= 300 * MIB
+    assert 180 * MIB < disksizes.room_bytes(plan) <= 200 * MIB
+    assert disksizes.capacity_bytes(plan) <= 300 * MIB
     second = container_disk(plan, 150, "key1")
     second.detach()
     disks.remove_container_disk(plan, "key1")
@@ -475,7 +476,7 @@ def test_as_a_user_a_folder_is_promised_what_it_was_asked_for(tmp_path: Path):
         attach(folders, everything // MIB + 1)
     attach(plan_at(tmp_path, images=False, overcommit=True), everything // MIB + 1).detach()
 
-    assert disks.room_bytes(folders) == 0
+    assert disksizes.room_bytes(folders) == 0
 
 
 def test_a_plan_survives_the_way_through_json():

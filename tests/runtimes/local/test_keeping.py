@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from neuropod.ids import VolumeId
-from neuropod.runtimes.local import disks, keeping
-from neuropod.runtimes.local.disks import DiskPlan
+from neuropod.runtimes.local import disks, disksizes, keeping
+from neuropod.runtimes.local.diskplaces import DiskPlan
 from support.programs import machine_tools
 
 MADE, UNMADE = VolumeId("vol_made"), VolumeId("vol_unmade")
@@ -26,13 +26,13 @@ def plan(tmp_path: Path) -> DiskPlan:
 async def test_a_folder_that_nobody_has_measured_yet_is_there_all_the_same(
     plan: DiskPlan, monkeypatch: pytest.MonkeyPatch
 ):
-    go_on, measure = threading.Event(), disks.measure
+    go_on, measure = threading.Event(), disksizes.measure
 
     def slowly(*arguments: object) -> int:
         go_on.wait()
         return measure(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(disks, "measure", slowly)
+    monkeypatch.setattr(disksizes, "measure", slowly)
     monkeypatch.setattr(keeping, "_WAIT_SECONDS", 0)
     keeper = keeping.VolumeKeeper()
 

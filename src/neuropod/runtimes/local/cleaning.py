@@ -10,7 +10,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from neuropod.runtimes.local import cgroups, disks, network
+from neuropod.runtimes.local import cgroups, disks, disksizes, network
 from neuropod.runtimes.local.ground import Opened
 from neuropod.runtimes.local.places import PodDirectories
 from neuropod.runtimes.local.plan import Plan
@@ -75,4 +75,4 @@ def delete_log(directory: Path) -> None:
 
 def disk_capacity_bytes(opened: Opened) -> int:
     """Tell how much disk can be promised in all."""
-    return disks.capacity_bytes(opened.disks)
+    return disksizes.capacity_bytes(opened.disks)

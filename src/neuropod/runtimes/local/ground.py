@@ -13,7 +13,7 @@ from neuropod.ids import InstallationId
 from neuropod.runtimes.contract import Report
 from neuropod.runtimes.local import machine as machines
 from neuropod.runtimes.local.cgroups import CgroupLayout
-from neuropod.runtimes.local.disks import DiskPlan
+from neuropod.runtimes.local.diskplaces import DiskPlan
 from neuropod.runtimes.local.environments import host_index_url
 from neuropod.runtimes.local.environments.plan import PYPI, host_ca_bundle, without_credentials
 from neuropod.runtimes.local.network import NetworkPlan, install

@@ -12,7 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from neuropod.ids import VolumeId
-from neuropod.runtimes.local import disks, images, linux
+from neuropod.runtimes.local import disks, disksizes, images, linux
+from neuropod.runtimes.local.diskplaces import DiskInUseError, DiskPlan, volume_place
 from neuropod.runtimes.volumes import NoRoomError, VolumeInUseError, VolumeUse
 
 _FRESH_SECONDS = 60
@@ -26,9 +27,9 @@ class VolumeKeeper:
 
     def __init__(self) -> None:
         self._removals: dict[VolumeId, asyncio.Task[None]] = {}
-        self._scans: dict[VolumeId, asyncio.Task[disks.Size]] = {}
+        self._scans: dict[VolumeId, asyncio.Task[disksizes.Size]] = {}
 
-    async def use(self, plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> dict[VolumeId, VolumeUse | None]:
+    async def use(self, plan: DiskPlan, volume_ids: Sequence[VolumeId]) -> dict[VolumeId, VolumeUse | None]:
         """Tell how volumes are (None: not measured yet); those that are not there are left out."""
         if plan.images:
             return dict(await asyncio.to_thread(lambda: list(_uses_of_images(plan, volume_ids))))
@@ -39,15 +40,15 @@ class VolumeKeeper:
             known |= await asyncio.to_thread(lambda: list(_sizes(plan, old)))
         return {each: _use_of_folder(size) if size.measured_at else None for each, size in known.items()}
 
-    def _scan(self, plan: disks.DiskPlan, volume_id: VolumeId) -> "asyncio.Task[disks.Size]":
+    def _scan(self, plan: DiskPlan, volume_id: VolumeId) -> "asyncio.Task[disksizes.Size]":
         if volume_id not in self._scans:
-            place = disks.volume_place(plan, volume_id)
-            scan = asyncio.create_task(asyncio.to_thread(disks.measure_folder, plan, place))
+            place = volume_place(plan, volume_id)
+            scan = asyncio.create_task(asyncio.to_thread(disksizes.measure_folder, plan, place))
             self._scans[volume_id] = scan
             scan.add_done_callback(lambda _: self._scans.pop(volume_id, None))
         return self._scans[volume_id]
 
-    async def remove(self, plan: disks.DiskPlan, volume_id: VolumeId) -> None:
+    async def remove(self, plan: DiskPlan, volume_id: VolumeId) -> None:
         """Take a volume away; who gives up waiting may ask again. Raises VolumeInUseError."""
         if volume_id not in self._removals:
             removal = asyncio.create_task(asyncio.to_thread(_remove, plan, volume_id))
@@ -68,24 +69,24 @@ class VolumeKeeper:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def grow(plan: disks.DiskPlan, volume_id: VolumeId, size_bytes: int) -> bool:
+def grow(plan: DiskPlan, volume_id: VolumeId, size_bytes: int) -> bool:
     """Let a volume be larger; tell whether it is now. Raises NoRoomError."""
     try:
         return disks.grow_volume(plan, volume_id, size_bytes)
-    except disks.DiskFullError as error:
+    except disksizes.DiskFullError as error:
         raise NoRoomError(str(error)) from error
 
 
-def _remove(plan: disks.DiskPlan, volume_id: VolumeId) -> None:
+def _remove(plan: DiskPlan, volume_id: VolumeId) -> None:
     try:
         disks.remove_volume(plan, volume_id)
-    except disks.DiskInUseError as error:
+    except DiskInUseError as error:
         raise VolumeInUseError(str(error)) from error
 
 
-def _uses_of_images(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Iterator[tuple[VolumeId, VolumeUse]]:
+def _uses_of_images(plan: DiskPlan, volume_ids: Sequence[VolumeId]) -> Iterator[tuple[VolumeId, VolumeUse]]:
     for volume_id in volume_ids:
-        place = disks.volume_place(plan, volume_id)
+        place = volume_place(plan, volume_id)
         with suppress(OSError):
             facts = place.image.lstat()
             now = _time(linux.wall_time())
@@ -100,14 +101,14 @@ def _uses_of_images(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Ite
             yield volume_id, VolumeUse(size, used, full, now, later)
 
 
-def _sizes(plan: disks.DiskPlan, volume_ids: Sequence[VolumeId]) -> Iterator[tuple[VolumeId, disks.Size]]:
+def _sizes(plan: DiskPlan, volume_ids: Sequence[VolumeId]) -> Iterator[tuple[VolumeId, disksizes.Size]]:
     for volume_id in volume_ids:
-        place = disks.volume_place(plan, volume_id)
+        place = volume_place(plan, volume_id)
         if place.exists(images=False):
-            yield volume_id, disks.size_of_folder(place)
+            yield volume_id, disksizes.size_of_folder(place)
 
 
-def _use_of_folder(size: disks.Size) -> VolumeUse:
+def _use_of_folder(size: disksizes.Size) -> VolumeUse:
     free = size.promised_bytes - size.used_bytes
     return VolumeUse(size.promised_bytes, size.used_bytes, is_full(size.promised_bytes, free), _time(size.measured_at))
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from neuropod.runtimes.local import cgroups, disks, dns, launcher, network, seccomp
+from neuropod.runtimes.local.diskplaces import DiskPlan
+from neuropod.runtimes.local.disksizes import DiskFullError
 from neuropod.runtimes.local.driverfiles import proc_files
 from neuropod.runtimes.local.entering import Entrance
 from neuropod.runtimes.local.environments import BuildProgress, ensure, environment_plan, podvenv
@@ -68,7 +70,7 @@ class Resources:
     def attach(self) -> None:
         """Take disks, cgroup and network. What fails is raised; `detach` gives back what was had until then."""
         plan = self._plan
-        where = disks.DiskPlan.from_json(plan.disks)
+        where = DiskPlan.from_json(plan.disks)
         self._disk = disks.attach_container_disk(
             where, plan.key, size_bytes=plan.container_disk_bytes, uid=plan.uid, gid=plan.gid
         )
@@ -211,7 +213,7 @@ class Resources:
     @staticmethod
     def reason_of(error: Exception) -> str:
         """Return the reason code of a failed start."""
-        return "disk_full" if isinstance(error, disks.DiskFullError) else "internal"
+        return "disk_full" if isinstance(error, DiskFullError) else "internal"
 
     # ---- folders without a limit of their own
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropod.runtimes.local import cgroups, disks
+from neuropod.runtimes.local import cgroups, disksizes
+from neuropod.runtimes.local.diskplaces import DiskPlan
 from neuropod.runtimes.local.plan import Plan
 from neuropod.runtimes.local.state import State
 from neuropod.runtimes.usage import GpuUsage, Usage
@@ -66,14 +67,14 @@ def measure(running: Iterable[tuple[State, Plan]], gpus: GpuMeter) -> Iterator[t
                 cpu_seconds = sum(process.cpu_seconds for process in below)
             if memory_bytes is None:
                 memory_bytes = sum(process.memory_bytes for process in below)
-        where = disks.DiskPlan.from_json(plan.disks)
+        where = DiskPlan.from_json(plan.disks)
         yield (
             state,
             Usage(
                 cpu_seconds=cpu_seconds,
                 memory_bytes=memory_bytes,
-                container_disk_bytes=disks.used_by_container_disk(where, plan.key),
-                volume_bytes=None if plan.volume is None else disks.used_by_volume(where, plan.volume.id),
+                container_disk_bytes=disksizes.used_by_container_disk(where, plan.key),
+                volume_bytes=None if plan.volume is None else disksizes.used_by_volume(where, plan.volume.id),
                 gpus=tuple(gpus(plan.gpus)) if plan.gpus else (),
             ),
         )
