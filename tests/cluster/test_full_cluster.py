@@ -14,7 +14,7 @@ from neuropod.runtimes.contract import Phase
 from neuropod.words import Reason
 from support.cluster_account import admin_client
 from support.cluster_orders import needs_throwaway, order
-from support.cluster_pods import SLEEP, opened, shell
+from support.cluster_pods import SLEEP, on, opened, shell
 from support.cluster_server import cluster, server_on
 from support.cluster_waits import until, until_gone
 from support.servers import Server, wait_for
@@ -104,7 +104,8 @@ async def test_each_machine_tells_what_of_it_is_free(tmp_path: Path):
     """By which a pod waits that no machine has room for, though all together had."""
     installation = InstallationId(new_id("ins"))
     async with opened(tmp_path, installation) as runtime:
-        workload = shell(SLEEP, installation=installation, owner=UserId(new_id("usr")))
+        here = {"kubernetes.io/hostname": "node-1"}  # whatever other nodes there are
+        workload = on(shell(SLEEP, installation=installation, owner=UserId(new_id("usr"))), node_selector=here)
         before = (await runtime.capacity()).hosts["node-1"]
         await runtime.ensure(workload)
         await until(runtime, workload, Phase.READY)

@@ -53,7 +53,7 @@ async def test_what_a_pod_writes_is_there_for_the_next_one_and_for_nobody_else(
             PERSISTENT_VOLUME_CLAIMS, f"workspace-{writer.owner_hash}", names.namespace_of(writer.owner_hash)
         )
 
-        readers = [owner.runs("cat /workspace/file; df -P /workspace | tail -1") for owner in (one, other)]
+        readers = [owner.runs("cat /workspace/file 2>&1; df -P /workspace | tail -1") for owner in (one, other)]
         for reader in readers:
             await runtime.ensure(reader)
             await until(runtime, reader, Phase.EXITED)
