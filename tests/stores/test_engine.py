@@ -1,6 +1,7 @@
 """The engine: what is left of a transaction that is cut off."""
 
 import sqlite3
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -70,6 +71,34 @@ async def test_a_statement_that_is_cut_off_keeps_no_lock(sqlite_url: str, monkey
         other.close()
 
     assert len(held) >= 2
+    await database.aclose()
+
+
+async def test_a_transaction_begins_in_the_trip_of_its_first_statement(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    database = Database(sqlite_url)
+    async with database.read() as session:
+        await session.execute(text("SELECT 1"))
+    trips = Scissors(monkeypatch)
+
+    async with database.write():
+        pass
+    with suppress(ZeroDivisionError):
+        async with database.write():
+            raise ZeroDivisionError
+    assert trips.trips == 0
+
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=0)
+    with suppress(ZeroDivisionError):
+        async with database.write() as session:
+            await session.execute(update(UserRow).values(name="changed"))
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            raise ZeroDivisionError
+    assert trips.trips == 2  # the statement, the rollback
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
     await database.aclose()
 
 
