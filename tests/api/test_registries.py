@@ -9,10 +9,10 @@ from neuropod.accounts.access import MACHINE
 from neuropod.accounts.registries.records import RegistryRow
 from neuropod.db.audit import AuditRow
 from neuropod.db.engine import Database
-from neuropod.ids import PodId
 from neuropod.runtimes.contract import Workload
 from neuropod.words import Scope, VolumesAtEnd
 from support.api import POD, ApiWorld, api_world
+from support.workloads import workload_of
 
 URL = "/api/v1/registries"
 PASSWORD = "ghp_a-password-that-nobody-is-shown"
@@ -26,8 +26,7 @@ def _fields(answer: Any) -> dict[str, str]:
 
 async def _workload(world: ApiWorld, pod: Any) -> Workload:
     assert pod.status_code == 201, pod.text
-    async with world.database.read() as session:
-        return await world.parts.pods.workload(session, PodId(pod.json()["id"]), 1)
+    return await workload_of(world.database, world.parts.pods, pod.json()["id"])
 
 
 async def test_a_credential_is_kept_by_host_and_never_shown(world: ApiWorld):

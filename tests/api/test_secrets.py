@@ -9,10 +9,10 @@ from neuropod.accounts.access import MACHINE
 from neuropod.accounts.secrets.records import SecretRow
 from neuropod.db.audit import AuditRow
 from neuropod.db.engine import Database
-from neuropod.ids import PodId
 from neuropod.runtimes.contract import WorkloadRejectedError
 from neuropod.words import Reason, Scope, VolumesAtEnd
 from support.api import POD, ApiWorld, api_world
+from support.workloads import workload_of
 
 VALUE = "hf_a-value-that-nobody-is-shown"
 NAMING = POD | {"env": {"PLAIN": "as it is", "TOKEN": {"secret": "HF_TOKEN"}}}
@@ -23,8 +23,7 @@ def _fields(answer: Any) -> dict[str, str]:
 
 
 async def _given(world: ApiWorld, pod_id: str) -> dict[str, str]:
-    async with world.database.read() as session:
-        workload = await world.parts.pods.workload(session, PodId(pod_id), 1)
+    workload = await workload_of(world.database, world.parts.pods, pod_id)
     return {name: value.reveal() for name, value in workload.env.items()}
 
 

@@ -3,9 +3,9 @@
 import pytest
 from httpx import Response
 
-from neuropod.ids import PodId
 from neuropod.templates.records import TemplateRow
 from support.api import ApiWorld
+from support.workloads import workload_of
 
 MINE = {"name": "mine", "title": "Mine", "image": "plain", "env": {"A": "b"}, "volume_gb": None}
 
@@ -218,6 +218,5 @@ async def test_wrong_names_of_secrets_in_a_template_are_named(sqlite_world: ApiW
 async def _given(world: ApiWorld, pod: Response) -> dict[str, str]:
     """Return the variables that the pod's first run is given, but for those of the platform."""
     assert pod.is_success, pod.text
-    async with world.database.read() as session:
-        workload = await world.parts.pods.workload(session, PodId(pod.json()["id"]), 1)
+    workload = await workload_of(world.database, world.parts.pods, pod.json()["id"])
     return {name: value.reveal() for name, value in workload.env.items() if not name.startswith("NEUROPOD_")}

@@ -7,6 +7,7 @@ from httpx import AsyncClient
 from neuropod.pods.runs.store import record_pass
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from support.api import POD, ApiWorld
+from support.workloads import workload_of
 
 
 async def _pod(world: ApiWorld, owner: AsyncClient, **values: Any) -> dict[str, Any]:
@@ -20,8 +21,7 @@ async def _begun(world: ApiWorld, owner: AsyncClient) -> None:
     pod = (await owner.post("/api/v1/pods", json=POD)).json()
     claimed = await world.open(pod["id"])
     assert claimed.facts.incarnation is not None
-    async with world.database.read() as session:
-        workload = await world.parts.pods.workload(session, claimed.facts.id, claimed.facts.incarnation.number)
+    workload = await workload_of(world.database, world.parts.pods, claimed.facts.id, claimed.facts.incarnation.number)
     await world.runtime.ensure(workload)
     seen = await world.runtime.observe(workload.id)
     async with world.database.write() as session:

@@ -11,13 +11,13 @@ from neuropod.reconcile.resync import too_many
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadId
 from neuropod.words import Status
 from reconcile.plant import INSTALLATION, Plant, Server
+from support.workloads import workload_of
 
 
 async def _workload(plant: Plant, server: Server) -> Workload:
     pod = await plant.launch(server, "pattern")
     await server.turn()
-    async with plant.database.read() as session:
-        return await server.pods.workload(session, pod.id, 1)
+    return await workload_of(plant.database, server.pods, pod.id)
 
 
 def _stray(pattern: Workload, name: str, installation: InstallationId = INSTALLATION) -> Workload:

@@ -11,9 +11,9 @@ from sqlalchemy.engine import make_url
 from neuropod.accounts.registries.records import RegistryRow
 from neuropod.accounts.secrets.records import SecretRow
 from neuropod.db.engine import Database
-from neuropod.ids import PodId
 from neuropod.kit.secrets import WrongKeyError
 from support.api import POD, ApiWorld, api_world
+from support.workloads import workload_of
 
 VALUE = "hf_a-value-that-nobody-is-shown"
 NAMING = POD | {"env": {"TOKEN": {"secret": "HF_TOKEN"}}}
@@ -32,9 +32,8 @@ async def test_a_ciphertext_that_was_put_elsewhere_does_not_open(world: ApiWorld
         (theirs,) = rows.values()
         theirs.sealed = mine.sealed
 
-    async with world.database.read() as session:
-        with pytest.raises(WrongKeyError):
-            await world.parts.pods.workload(session, PodId(pod), 1)
+    with pytest.raises(WrongKeyError):
+        await workload_of(world.database, world.parts.pods, pod)
 
 
 PLAIN = {"name": "lab", "image": "ghcr.io/lab/x", "volume": None}
@@ -50,9 +49,8 @@ async def test_a_registrys_password_that_was_put_elsewhere_does_not_open(world: 
         rows = {row.owner_id: row for row in await session.scalars(select(RegistryRow))}
         rows[world.person("outsider").id].sealed = rows[world.person("owner").id].sealed
 
-    async with world.database.read() as session:
-        with pytest.raises(WrongKeyError):
-            await world.parts.pods.workload(session, PodId(pod), 1)
+    with pytest.raises(WrongKeyError):
+        await workload_of(world.database, world.parts.pods, pod)
 
 
 @pytest.fixture

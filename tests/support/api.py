@@ -39,6 +39,7 @@ from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_templates
 from neuropod.words import Role, Scope
 from support.clocks import ManualClock
+from support.workloads import workload_of
 
 INSTALLATION = InstallationId("npd_test")
 PASSWORD = "correct horse battery"
@@ -107,8 +108,7 @@ class ApiWorld:
         """Let the pod's next incarnation stand on the fake runtime."""
         claimed = await self.open(pod_id)
         assert claimed.facts.incarnation is not None
-        async with self.database.read() as session:
-            workload = await self.parts.pods.workload(session, PodId(pod_id), claimed.facts.incarnation.number)
+        workload = await workload_of(self.database, self.parts.pods, pod_id, claimed.facts.incarnation.number)
         await self.runtime.ensure(workload)
 
     async def open(self, pod_id: str) -> Claimed:

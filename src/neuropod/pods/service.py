@@ -36,15 +36,13 @@ from neuropod.pods.placing import World, may_have_type, require_allowed_image, r
 from neuropod.pods.presence import Presence
 from neuropod.pods.quoting import Quote, quote_pod
 from neuropod.pods.records import PodRow, PortRow
-from neuropod.pods.registries.pulling import pulls_of
 from neuropod.pods.sealing import Sealing
-from neuropod.pods.secrets.resolving import resolve
 from neuropod.pods.showing import Lens, Parts, view_of, views_of
 from neuropod.pods.status import WHY_STOPPED
 from neuropod.pods.views import PodFilters, PodView, PortLink
 from neuropod.pods.wishes import accept, apply_edit, apply_limits, changed_fields, changed_limits, new_row, wish
-from neuropod.pods.workload import PLAIN_PULL, Attached, Lacking, Secrets, recipe_of, workload_of
-from neuropod.runtimes.contract import Capability, Capacity, Runtime, Workload, WorkloadId, WorkloadRejectedError
+from neuropod.pods.workloads import Workloads
+from neuropod.runtimes.contract import Capacity, Runtime, WorkloadId
 from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.snapshot import TemplateSnapshot
@@ -76,6 +74,7 @@ class Pods:
         self._world = World(settings, runtimes)
         self._addresses = settings.addresses(settings.port)
         self.policy = Policy.of(settings.reconcile)
+        self.workloads = Workloads(installation_id, box, runtimes, stop_grace_seconds=self.policy.stop_grace_seconds)
         self._thresholds = thresholds_of(settings.limits, look_seconds=settings.reconcile.look_seconds)
 
     # What is asked for
@@ -357,70 +356,9 @@ class Pods:
         runtime = self._runtimes.get(RuntimeId(row.runtime_id))
         if runtime is None:
             raise ConflictError("no server is connected to this pod's machine or cluster now", code="no_server")
-        return runtime, self.workload_id(PodId(row.id), found.number)
+        return runtime, self.workloads.id_of(PodId(row.id), found.number)
 
     # For the loops and the gateway's feed
-
-    def workload_id(self, pod_id: PodId, incarnation: int) -> WorkloadId:
-        """Return what a runtime knows an incarnation by."""
-        return WorkloadId(self._installation_id, pod_id, incarnation)
-
-    async def workload(self, session: ReadSession, pod_id: PodId, incarnation: int) -> Workload:
-        """Return what the runtime is asked to run for an incarnation, secrets included.
-
-        Raises NotFoundError, WorkloadRejectedError (`secret_missing`).
-        """
-        run = (pod_id, incarnation)
-        workload = (await self.workloads(session, [run])).get(run)
-        if workload is None:
-            raise NotFoundError(f"no such pod: {pod_id}")
-        if isinstance(workload, Lacking):
-            raise WorkloadRejectedError(workload.message, reason=Reason.SECRET_MISSING)
-        return workload
-
-    async def workloads(
-        self, session: ReadSession, runs: Sequence[tuple[PodId, int]]
-    ) -> dict[tuple[PodId, int], Workload | Lacking]:
-        """Return what the runtime is asked to run for incarnations (pod and number), in five queries at most."""
-        found = await store.pods_to_run(session, {pod_id for pod_id, _ in runs})
-        with_gpus = [run for run in runs if run[0] in found and found[run[0]].pod.gpus]
-        devices = await store.devices_of(session, with_gpus)
-        given = await resolve(session, self._box, [one.pod for one in found.values()])
-        images = {pod_id: self._pulled(one.pod) for pod_id, one in found.items()}
-        wanted = {pod_id: (UserId(found[pod_id].pod.owner_id), image) for pod_id, image in images.items() if image}
-        pulls = await pulls_of(session, self._box, wanted)
-        workloads: dict[tuple[PodId, int], Workload | Lacking] = {}
-        for run in runs:
-            if run[0] not in found:
-                continue
-            named = given.get(run[0], {})
-            if isinstance(named, Lacking):
-                workloads[run] = named
-                continue
-            one, pull = found[run[0]], pulls.get(run[0], PLAIN_PULL)
-            attached = Attached(one.owner_hash, one.volume, one.ports, devices.get(run, ()), one.finder, pull)
-            workloads[run] = self._workload(one.pod, attached, run[1], named)
-        return workloads
-
-    def _workload(self, row: PodRow, attached: Attached, incarnation: int, named: Mapping[str, Secret]) -> Workload:
-        return workload_of(
-            self.workload_id(PodId(row.id), incarnation),
-            row,
-            attached,
-            Secrets({**self._sealing.open_env(row), **named}, self._sealing.platform_token(row)),
-            runs_recipes=self._runs_recipes(row),
-            stop_grace_seconds=self.policy.stop_grace_seconds,
-        )
-
-    def _runs_recipes(self, row: PodRow) -> bool:
-        runtime = self._runtimes.get(RuntimeId(row.runtime_id))
-        return runtime is not None and Capability.RECIPES in runtime.capabilities
-
-    def _pulled(self, row: PodRow) -> str | None:
-        """Return the image that a runtime would pull for a pod; None where it runs a recipe."""
-        if self._runs_recipes(row) and recipe_of(row.image, TemplateSnapshot.from_json(row.template)) is not None:
-            return None
-        return row.image
 
     async def jupyter_tokens(self, session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, Secret]:
         """Return the Jupyter token of those of the pods that have one now, for the loop that asks after kernels."""

@@ -123,7 +123,7 @@ class LimitsLoop:
     async def _measure(self, running: Sequence[Running], now: datetime) -> dict[PodId, Point]:
         """Return a point of each pod that was measured; what a runtime does not tell is not there."""
         world = self._world
-        ids = {world.pods.workload_id(run.pod_id, run.number): run for run in running}
+        ids = {world.pods.workloads.id_of(run.pod_id, run.number): run for run in running}
         points = {}
         for runtime_id, runtime in world.runtimes.items():
             reader = usage_reader(runtime)
@@ -190,7 +190,7 @@ class LimitsLoop:
         at_once = asyncio.Semaphore(_ASK_AT_ONCE)
 
         async def ask(run: Running) -> datetime | None:
-            workload_id = world.pods.workload_id(run.pod_id, run.number)
+            workload_id = world.pods.workloads.id_of(run.pod_id, run.number)
             async with at_once:
                 return await worked_at(world.runtimes[run.runtime_id], workload_id, tokens.get(run.pod_id), now)
 

@@ -215,7 +215,7 @@ class Pass:
     def _id(self, incarnation: int) -> WorkloadId:
         if self._claimed is None:
             raise RuntimeError("the pod is not ours any more")
-        return self._world.pods.workload_id(self._claimed.facts.id, incarnation)
+        return self._world.pods.workloads.id_of(self._claimed.facts.id, incarnation)
 
     async def _look(self) -> Seen | None:
         if self._claimed is None:

@@ -36,7 +36,7 @@ class SharedRows:
 
         async def read(runs: Sequence[Run]) -> Sequence[Workload | Lacking | None]:
             async with database.read() as session:
-                workloads = await pods.workloads(session, runs)
+                workloads = await pods.workloads.of(session, runs)
             return [workloads.get(run) for run in runs]
 
         async def recorded(outcomes: Sequence[Outcome]) -> Sequence[Claimed | None]:

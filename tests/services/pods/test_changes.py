@@ -21,6 +21,7 @@ from neuropod.runtimes.contract import Capability, Capacity, Phase
 from neuropod.words import Reason, Status, Want
 from support.pod_world import RUNTIME, StandIn, World, actor_of, make_world, seen
 from support.rows import NOW
+from support.workloads import workload_of
 
 
 async def ended(world: World, reason: Reason, name: str = "lab") -> PodView:
@@ -268,8 +269,8 @@ async def test_with_restart_it_is_changed_and_run_anew_at_the_new_price(world: W
     assert (after.volume.name, after.volume.size_gb) == ("data", 5)
     assert after.incarnation is not None
     assert after.incarnation.price_micros_per_hour == 400_000
+    workload = await workload_of(world.database, world.pods, pod.id)
     async with world.database.read() as session:
-        workload = await world.pods.workload(session, pod.id, 1)
         told = (await session.scalars(select(EventRow).where(EventRow.kind == "pod.changed"))).one()
     assert workload.env["A"].reveal() == "b"
     assert set(told.data["fields"]) == {

@@ -13,6 +13,7 @@ from neuropod.pods.runs.store import Claimed
 from neuropod.runtimes.contract import Capacity, Device
 from neuropod.words import Reason, Status
 from support.pod_world import RUNTIME, World, make_world
+from support.workloads import workload_of
 
 FIVE = tuple(Device(f"GPU-{number}", "NVIDIA GeForce RTX 4090") for number in range(5))
 
@@ -67,8 +68,7 @@ async def test_devices_given_to_a_run_are_in_its_workload(world: World):
     await world.open(first)
     await world.try_open(await world.claim_one(second))
 
-    async with world.database.read() as session:
-        workload = await world.pods.workload(session, first.id, 1)
+    workload = await workload_of(world.database, world.pods, first.id)
     assert workload.resources.devices == ("GPU-0", "GPU-1")
     shown = (await world.show(second.id)).shown
     assert (shown.status, shown.reason) == (Status.WAITING, Reason.NO_GPU)

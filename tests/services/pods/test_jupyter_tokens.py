@@ -10,6 +10,7 @@ from neuropod.pods.runs.store import close_incarnation
 from neuropod.pods.views import PodView
 from neuropod.words import JupyterMode, Reason, Scope
 from support.pod_world import World, actor_of
+from support.workloads import workload_of
 
 
 async def _link(world: World, pod: PodView, port: int = 8888, actor: Actor | None = None) -> str:
@@ -25,10 +26,9 @@ async def test_the_platforms_token_is_kept_over_stop_and_start_and_is_what_the_p
 
     await world.act("stop_pod", pod)
     await world.act("start_pod", pod)
+    workload = await workload_of(world.database, world.pods, pod.id)
 
     assert await _link(world, pod) == path
-    async with world.database.read() as session:
-        workload = await world.pods.workload(session, pod.id, 1)
     assert path == f"/lab?token={workload.env['JUPYTER_TOKEN'].reveal()}"
 
 
@@ -91,6 +91,5 @@ async def test_a_secret_copied_to_another_pods_row_does_not_open(world: World):
 
     with pytest.raises(Exception, match="was not written there"):
         await _link(world, other)
-    async with world.database.read() as session:
-        with pytest.raises(Exception, match="was not written there"):
-            await world.pods.workload(session, other.id, 1)
+    with pytest.raises(Exception, match="was not written there"):
+        await workload_of(world.database, world.pods, other.id)

@@ -64,7 +64,7 @@ async def _now(caller: Caller, view: PodView, last: Point | None, now: datetime)
     reader = None if runtime is None else usage_reader(runtime)
     if reader is None:
         return last
-    workload_id = parts.pods.workload_id(view.id, run.number)
+    workload_id = parts.pods.workloads.id_of(view.id, run.number)
     try:
         async with asyncio.timeout(_MEASURE_SECONDS):
             measured = await reader.usage([workload_id])
