@@ -29,6 +29,7 @@ class Kit(ABC):
 
     runtime: Runtime
     patience_seconds = 60.0
+    held_mib = 4  # how much input at most is on its way to a command that takes none
 
     @abstractmethod
     def runs(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
