@@ -70,6 +70,16 @@ def test_an_answer_must_be_to_the_question_that_was_asked():
     assert not dnswords.answers(asked, b"")
 
 
+def test_messages_of_a_stream_are_read_one_by_one_however_they_come():
+    one, other = question("a.example"), question("b.example")
+    stream = dnswords.for_stream(one) + dnswords.for_stream(other)
+    first = dnswords.first_of_stream(stream)
+
+    assert [dnswords.first_of_stream(stream[:length]) for length in range(len(one) + 2)] == [None] * (len(one) + 2)
+    assert first == (one, dnswords.for_stream(other))
+    assert dnswords.first_of_stream(first[1]) == (other, b"")
+
+
 def test_a_long_answer_is_cut_to_the_word_that_there_is_more():
     plain, roomy = question("a.example"), question("a.example", edns=1400)
     told = answer(plain, *["93.184.216.34"] * 60)

@@ -242,7 +242,7 @@ class _Inquiry(_Asking):
             return
         try:
             question = self._number + self._question[2:]
-            self._socket.send(len(question).to_bytes(2) + question)
+            self._socket.send(dnswords.for_stream(question))
         except OSError:
             self._failed()
             return
@@ -258,9 +258,8 @@ class _Inquiry(_Asking):
         except OSError:
             data = b""
         self._heard += data
-        length = int.from_bytes(self._heard[:2]) + 2
-        if len(self._heard) >= 2 and len(self._heard) >= length:
-            if not self._taken(self._heard[2:length]):
+        if (first := dnswords.first_of_stream(self._heard)) is not None:
+            if not self._taken(first[0]):
                 self._failed()
         elif not data:
             self._failed()
@@ -289,10 +288,9 @@ class _Stream:
         except OSError:
             data = b""
         self._heard += data
-        length = int.from_bytes(self._heard[:2]) + 2
-        if len(self._heard) >= 2 and len(self._heard) >= length:
+        if (first := dnswords.first_of_stream(self._heard)) is not None:
             self._loop.remove(self._connection.fileno())  # until this one is answered
-            question, self._heard = self._heard[2:length], self._heard[length:]
+            question, self._heard = first
             if not dnswords.is_question(question):
                 self.close()
                 return
@@ -304,7 +302,7 @@ class _Stream:
         if self._connection.fileno() < 0:
             return
         answer = dnswords.failure(question) if answer is None else answer
-        self._unsent = len(answer).to_bytes(2) + answer
+        self._unsent = dnswords.for_stream(answer)
         self._loop.add_writer(self._connection.fileno(), self._write)
 
     def _write(self) -> None:

@@ -72,6 +72,17 @@ def fitting(question: bytes, answer: bytes) -> bytes:
     return bytes(reply)
 
 
+def for_stream(message: bytes) -> bytes:
+    """Return a message as it goes over TCP."""
+    return len(message).to_bytes(2) + message
+
+
+def first_of_stream(heard: bytes) -> tuple[bytes, bytes] | None:
+    """Return the first message of what came over TCP, and what came after it; None until it is whole."""
+    end = 2 + int.from_bytes(heard[:2])
+    return (heard[2:end], heard[end:]) if len(heard) >= end else None
+
+
 def _reply(question: bytes, code: int) -> bytes:
     number, flags, *_ = _HEADER.unpack_from(question)
     flags = flags & _KEPT_FLAGS | _RESPONSE | _AVAILABLE | code
