@@ -1,5 +1,6 @@
 """A cluster whose GPUs are all given: who comes later waits in order, is told at which place, and starts by itself."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,13 @@ async def test_each_machine_tells_what_of_it_is_free(tmp_path: Path):
     async with opened(tmp_path, installation) as runtime:
         here = {"kubernetes.io/hostname": "node-1"}  # whatever other nodes there are
         workload = on(shell(SLEEP, installation=installation, owner=UserId(new_id("usr"))), node_selector=here)
+        whole = [there.free for there in (await runtime.capacity()).hosts.values()]
         before = (await runtime.capacity()).hosts["node-1"]
-        await runtime.ensure(workload)
+        making = asyncio.create_task(runtime.ensure(workload))
+        await asyncio.sleep(0)
+        coming = [there.free for there in (await runtime.capacity()).hosts.values()]
+        at_once = not making.done()
+        await making
         await until(runtime, workload, Phase.READY)
         during = (await runtime.capacity()).hosts["node-1"]
         await runtime.kill(workload.id, reason=Reason.REQUESTED)
@@ -116,6 +122,10 @@ async def test_each_machine_tells_what_of_it_is_free(tmp_path: Path):
         await until_gone(runtime, workload)
         wanted = workload.resources
 
+        assert at_once  # it is counted from when it is asked for, on whichever machine, and once
+        assert (
+            sum(free.memory_bytes for free in whole) - sum(free.memory_bytes for free in coming) == wanted.memory_bytes
+        )
         assert before.free.memory_bytes - during.free.memory_bytes == wanted.memory_bytes
         assert before.free.cpu_cores - during.free.cpu_cores == wanted.cpu_cores
         assert before.whole == during.whole

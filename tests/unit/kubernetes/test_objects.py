@@ -21,7 +21,7 @@ from neuropod.runtimes.contract import (
     WorkloadId,
 )
 from neuropod.runtimes.kubernetes import fences, names, objects
-from neuropod.runtimes.kubernetes.capacity import TakenOfNodes, capacity_of, with_coming
+from neuropod.runtimes.kubernetes.capacity import TakenOfNodes, capacity_of, unplaced, with_coming
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
 from neuropod.runtimes.kubernetes.reasons import requests_of
@@ -317,7 +317,7 @@ class TestCapacity:
         with_volume = coming(metadata={"labels": {names.VOLUME: "vol_1"}})
 
         def cores(*pods: PodShape) -> list[int]:
-            return [there.free.cpu_cores for there in with_coming(capacity, pods, Ways()).values()]
+            return [there.free.cpu_cores for there in with_coming(capacity, unplaced(pods, Ways())).values()]
 
         assert cores(coming()) == [1, 4]
         assert cores(coming(), coming()) == [1, 1]

@@ -4,9 +4,10 @@ A look at others' Pods is a list of the whole cluster, so it serves for some sec
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from neuropod.ids import InstallationId, VolumeId
@@ -14,7 +15,7 @@ from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
-from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom
+from neuropod.runtimes.contract import Amounts, Capacity, Device, HostRoom, Workload, WorkloadId
 from neuropod.runtimes.hosts import likely_host, with_less
 from neuropod.runtimes.kubernetes import names
 from neuropod.runtimes.kubernetes.bound import BoundVolumes, hosts_of, kept_on, mounted_on
@@ -30,6 +31,16 @@ GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*", "amd.com/gpu", "gpu.intel
 MODEL_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "amd.com/gpu.device-id", "gpu.intel.com/product")
 _OTHERS_SECONDS = 10.0
 _NOTHING = Free(0, 0, 0, {})
+_COMING_SECONDS = 30.0  # a Pod that the watch has not told of so long after it was made is none any more
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """What will take something of a node that is not known yet."""
+
+    amounts: Amounts
+    devices: Sequence[str]
+    volume: VolumeId | None
 
 
 class TakenOfNodes:
@@ -69,6 +80,7 @@ class ClusterCapacity:
         self._ways = ways
         self._others: tuple[float, list[PodShape]] | None = None
         self._taken = TakenOfNodes()
+        self._coming: dict[WorkloadId, tuple[float, Workload]] = {}
         self._lock = asyncio.Lock()
 
     async def now(self) -> Capacity:
@@ -78,7 +90,31 @@ class ClusterCapacity:
         mounted = {} if self._ways.shared_volumes else mounted_on(ours)
         kept = kept_on(self._watch.claims(), self._bound, nodes)
         told = replace(told, volume_hosts=hosts_of(mounted, kept, told.hosts))
-        return replace(told, hosts=with_coming(told, ours, self._ways))
+        return replace(told, hosts=with_coming(told, [*self._coming_soon(), *unplaced(ours, self._ways)]))
+
+    @contextmanager
+    def coming(self, workload: Workload) -> Iterator[None]:
+        """Count a workload that is being made, until the watch has its Pod, or it could not be made.
+
+        The first of a user takes seconds, in which all that is opened would find the same room.
+        """
+        self._coming[workload.id] = self._clock.monotonic(), workload
+        try:
+            yield
+        except BaseException:
+            self._coming.pop(workload.id, None)
+            raise
+
+    def _coming_soon(self) -> Iterator[Coming]:
+        latest = self._clock.monotonic() - _COMING_SECONDS
+        for workload_id, (since, workload) in list(self._coming.items()):
+            place = names.namespace_of(workload.owner_hash), names.pod_of(workload)
+            if since < latest or self._watch.at(place) is not None:
+                del self._coming[workload_id]
+                continue
+            wanted = workload.resources
+            amounts = Amounts(wanted.cpu_cores, wanted.memory_bytes, wanted.container_disk_bytes)
+            yield Coming(amounts, wanted.devices, None if workload.volume is None else workload.volume.id)
 
     async def free(self) -> dict[str, Free]:
         """Return what each node that takes pods has left. Raises what the client raises."""
@@ -139,22 +175,24 @@ def capacity_of(
     )
 
 
-def with_coming(told: Capacity, ours: Iterable[PodShape], ways: Ways) -> Mapping[str, HostRoom]:
-    """Return the machines less what our Pods will likely take there that no scheduler has looked at yet; pure.
-
-    Those for which it found no room take nothing now.
-    """
-    hosts: Mapping[str, HostRoom] = told.hosts
+def unplaced(ours: Iterable[PodShape], ways: Ways) -> Iterator[Coming]:
+    """Yield our Pods that no scheduler has looked at yet; those for which it found no room take nothing now."""
     for pod in ours:
         if pod.spec.node_name or is_ended(pod) or is_unplaced(pod) or pod.metadata.deletion_timestamp is not None:
             continue
-        given = {host_of(device) for device in devices_of(pod)}
         volume = pod.metadata.labels.get(names.VOLUME)
-        tied = told.volume_hosts.get(VolumeId(volume)) if volume else None
-        need = _amounts(requests_of(pod), ways)
-        host = likely_host(hosts, need, given or tied)
+        yield Coming(_amounts(requests_of(pod), ways), devices_of(pod), VolumeId(volume) if volume else None)
+
+
+def with_coming(told: Capacity, coming: Iterable[Coming]) -> Mapping[str, HostRoom]:
+    """Return the machines less what will likely be taken there; pure."""
+    hosts: Mapping[str, HostRoom] = told.hosts
+    for one in coming:
+        given = {host_of(device) for device in one.devices}
+        tied = told.volume_hosts.get(one.volume) if one.volume is not None else None
+        host = likely_host(hosts, one.amounts, given or tied)
         if host is not None:
-            hosts = with_less(hosts, host, need)
+            hosts = with_less(hosts, host, one.amounts)
     return hosts
 
 

@@ -162,7 +162,9 @@ class KubernetesRuntime:
     # ---- verbs
 
     async def ensure(self, workload: Workload) -> None:
-        await self._open_one.making.ensure(workload)
+        cluster = self._open_one
+        with cluster.capacity.coming(workload):
+            await cluster.making.ensure(workload)
 
     async def stop(self, workload_id: WorkloadId, *, grace_seconds: int, reason: Reason) -> None:  # noqa: ARG002
         """Pass the wish on; the caller counts the grace, the Pod has its own, as long."""
