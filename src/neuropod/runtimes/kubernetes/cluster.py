@@ -1,6 +1,7 @@
 """One opened cluster: who it is, what it can, and the parts that work on it. Made by `runtime.open`."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from neuropod.runtimes.kubernetes.execs import Execs
 from neuropod.runtimes.kubernetes.fences import Fence
 from neuropod.runtimes.kubernetes.logs import ClusterLogs
 from neuropod.runtimes.kubernetes.making import Making
-from neuropod.runtimes.kubernetes.nodes import takes_pods
+from neuropod.runtimes.kubernetes.nodes import is_meant_for_pods
 from neuropod.runtimes.kubernetes.objects import Ways
 from neuropod.runtimes.kubernetes.pids import PidsLimits
 from neuropod.runtimes.kubernetes.probing import Probes
@@ -128,7 +129,7 @@ async def open_cluster(
     tasks.start(bound.run(), name="watch of volumes")
     await watch.synced(_SYNC_SECONDS)
     await bound.known(_SYNC_SECONDS)
-    ways = _ways(settings, list(watch.nodes()))
+    ways = ways_of(settings, watch.nodes())
     subject = server_subject(facts.username)
 
     def fence() -> Fence:
@@ -237,8 +238,13 @@ def fence_of(settings: ClusterSettings, facts: Facts, nodes: Any, subject: Objec
     )
 
 
-def _ways(settings: ClusterSettings, nodes: list[NodeShape]) -> Ways:
-    can = bool(nodes) and all(node.status.has_user_namespaces for node in nodes if takes_pods(node))
+def ways_of(settings: ClusterSettings, nodes: Iterable[NodeShape]) -> Ways:
+    """Return how Pods are made here: as settings say, and as all nodes can that ever take some.
+
+    Those that are not ready count too. A cluster that is back from an outage has no others for a while.
+    """
+    hosts = [node for node in nodes if is_meant_for_pods(node)]
+    can = bool(hosts) and all(node.status.has_user_namespaces for node in hosts)
     return Ways(
         user_namespaces=settings.user_namespaces == "always" or (settings.user_namespaces == "auto" and can),
         runtime_class=settings.runtime_class,

@@ -13,6 +13,7 @@ from neuropod.runtimes.kubernetes.shapes import NodeShape, PodShape
 
 _KEEP_OFF = frozenset({"NoSchedule", "NoExecute"})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+_PASSING = "node.kubernetes.io/"  # the cluster's own taints: not ready, unreachable, cordoned, short of something
 _USUAL = frozenset({"cpu", "memory", "ephemeral-storage", "pods"})
 
 
@@ -24,6 +25,11 @@ def takes_pods(node: NodeShape) -> bool:
         and node.ready.status == "True"
         and not any(taint.effect in _KEEP_OFF for taint in node.spec.taints)
     )
+
+
+def is_meant_for_pods(node: NodeShape) -> bool:
+    """Tell whether pods of ours could be placed on it, now or once it is ready again."""
+    return not any(taint.effect in _KEEP_OFF and not taint.key.startswith(_PASSING) for taint in node.spec.taints)
 
 
 def allocatable(node: NodeShape) -> Free:
