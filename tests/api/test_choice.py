@@ -9,6 +9,7 @@ import pytest
 from neuropod.api.offers import to_choose_from
 from neuropod.ids import RuntimeId
 from neuropod.runtimes.contract import Capacity, RuntimeUnavailableError
+from neuropod.runtimes.opened import Runtimes
 
 HAS = Capacity(1, 1, 1)
 
@@ -29,8 +30,8 @@ class Telling:
         return cast("Capacity", self.answers)
 
 
-def runtimes(*made: Telling) -> Any:
-    return {RuntimeId(f"r:{number}"): one for number, one in enumerate(made)}
+def runtimes(*made: Telling) -> Runtimes:
+    return Runtimes.of({RuntimeId(f"r:{number}"): cast("Any", one) for number, one in enumerate(made)})
 
 
 async def test_those_that_answer_in_time_are_chosen_among(monkeypatch: pytest.MonkeyPatch):

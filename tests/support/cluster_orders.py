@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ SOCKET = "NEUROPOD_CLUSTER_SOCKET"
 needs_throwaway = pytest.mark.skipif(SOCKET not in os.environ, reason="KUBECONFIG names no throwaway cluster of ours")
 
 
-def order(*words: str) -> Any:
-    """Return what was done; AssertionError with the supervisor's words where it could not be."""
+def order(*words: str, at: Path | None = None) -> Any:
+    """Return what was done, by the supervisor at that socket; AssertionError with its words where it could not be."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ[SOCKET])
+        connection.connect(os.environ[SOCKET] if at is None else str(at))
         connection.sendall(json.dumps(words).encode() + b"\n")
         with connection.makefile("rb") as stream:
             answer = json.loads(stream.readline())

@@ -10,6 +10,7 @@ from neuropod.catalogue.records import GpuTypeRow
 from neuropod.ids import RuntimeId
 from neuropod.pods.room import BYTES_PER_GB, Taken, free_by_host
 from neuropod.runtimes.contract import Capability, Capacity, Runtime, RuntimeUnavailableError
+from neuropod.runtimes.opened import Runtimes
 from neuropod.templates.snapshot import TemplateSnapshot
 
 _CHOICE_SECONDS = 2.0  # a cluster that hangs holds no launch up that another could take
@@ -34,12 +35,13 @@ async def capacities(
     }
 
 
-async def to_choose_from(runtimes: Mapping[RuntimeId, Runtime]) -> dict[RuntimeId, Capacity]:
+async def to_choose_from(runtimes: Runtimes) -> dict[RuntimeId, Capacity]:
     """Return by what a launch chooses among runtimes: nothing is asked where there is one, and nobody waits for long.
 
     One that does not answer in time counts as one that does not answer.
     """
-    return await capacities(runtimes, within_seconds=_CHOICE_SECONDS) if len(runtimes) > 1 else {}
+    several = len(runtimes) + len(runtimes.unopened) > 1  # also where the other is away
+    return await capacities(runtimes, within_seconds=_CHOICE_SECONDS) if several else {}
 
 
 def units(row: GpuTypeRow, capacity: Capacity, taken: Taken) -> tuple[int, int]:

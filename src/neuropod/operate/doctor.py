@@ -75,6 +75,7 @@ def _show(call: Call, settings: Settings, system: System, *, running: bool, advi
 def _troubles(system: System) -> list[str]:
     found = [f"{part.name} is not well: {part.message}" for part in system.parts or () if _is_trouble(part)]
     found += [f"runtime {one.name} cannot be opened: {one.why}" for one in system.unopened or ()]
+    found += [f"runtime {one.name} does not answer" for one in system.runtimes if one.capacity is None]
     return found if system.runtimes else ["no runtime is open, so no pod can run", *found]
 
 

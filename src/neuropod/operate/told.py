@@ -45,8 +45,9 @@ def isolation_of_runtimes(runtimes: Sequence[Runtime]) -> list[str]:
         guarantees: Sequence[Guarantee] = runtime.guarantees or ()
         rows = [(one.name, one.holds, one.message) for one in guarantees]
         lines += [
-            f"What runs pods here ({runtime.id}):",
+            f"What runs pods here ({runtime.name}: {runtime.id}):",
             *isolation(runtime.mode or "-", rows, runtime.notes or ()),
+            *([] if runtime.capacity else ["  It does NOT answer now; its pods are unreachable."]),
             "",
         ]
     return lines or ["Nothing runs pods here: no runtime could be opened. The server's log says why.", ""]

@@ -16,11 +16,11 @@ from neuropod.kit.errors import FieldError, InvalidInputError, NotFoundError
 from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods import rules
-from neuropod.pods.choice import Prospect, chosen
+from neuropod.pods.choice import Prospect, chosen, could_ever
 from neuropod.pods.gpus.store import waiting_counts
 from neuropod.pods.launch import UNSET, EditRequest, LaunchRequest, NotSent, VolumeRequest
 from neuropod.pods.limits.bounds import AskedLimits, TimeLimits, limits_at_launch, limits_of
-from neuropod.pods.placing import Wanted, World, places_for, wrong_there
+from neuropod.pods.placing import Wanted, World, away_for, places_for, wrong_there
 from neuropod.pods.queue.store import taken_of
 from neuropod.pods.records import PodRow
 from neuropod.pods.room import BYTES_PER_GB, Need, Taken, need_of
@@ -103,6 +103,7 @@ async def draft_launch(
         raise refusal(wrong)
     need = need_of_launch(gpu_type, request.gpu_count, disk_gb, volume)
     runtime_ids = [runtime.id for runtime in places]
+    _require_a_place(world, runtime_ids, need, gpu_type, volume, capacities or {})
     return Draft(
         template_id=template_id,
         snapshot=snapshot,
@@ -139,6 +140,26 @@ def with_new_volume(taken: Taken, volume: Attachment | None) -> Taken:
     if volume is None or volume.row is not None:
         return taken
     return replace(taken, volume_bytes=taken.volume_bytes + volume.size_gb * BYTES_PER_GB)
+
+
+def _require_a_place(
+    world: World,
+    places: Sequence[RuntimeId],
+    need: Need,
+    gpu_type: GpuTypeRow,
+    volume: Attachment | None,
+    capacities: Mapping[RuntimeId, Capacity],
+) -> None:
+    """Refuse what none of the places can ever run while a runtime that perhaps can is away: a pod never moves there."""
+    away = away_for(world, gpu_type)
+    bound = volume is not None and volume.runtime_id is not None
+    if not away or bound or any(one not in capacities or could_ever(capacities[one], need) for one in places):
+        return
+    sentence = (
+        f"no machine or cluster that answers has so much of GPU type {gpu_type.name!r}, and {', '.join(away)} gives no "
+        "answer now; try again later"
+    )
+    raise refusal([FieldError("gpu_type", "no_runtime", sentence)])
 
 
 async def _chosen(

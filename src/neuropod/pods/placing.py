@@ -101,6 +101,11 @@ def wrong_there(world: World, pod: PodRow, wanted: Wanted, owner: UserRow) -> li
     return wrong
 
 
+def away_for(world: World, gpu_type: GpuTypeRow) -> list[str]:
+    """Return the names of runtimes that are not open now and on which the type is offered."""
+    return [name for name in world.runtimes.unopened if gpu_type.offered_on(name)]
+
+
 def may_have_type(world: World, pod: PodRow, gpu_type: GpuTypeRow) -> bool:
     """Tell whether a type is offered where a pod is; while that is away, as far as is known."""
     here = world.runtimes.get(RuntimeId(pod.runtime_id))

@@ -28,12 +28,12 @@ def prospect(name: str, capacity: Capacity | None = ROOMY, taken: Taken | None =
         ([prospect("small", SMALL), prospect("full", taken=FULL), prospect("fuller", taken=FULL)], "full"),
         ([prospect("silent", None), prospect("queue", waiting=1)], "queue"),
         ([prospect("small", SMALL), prospect("smaller", Capacity(0, 0, 0))], "small"),
-        ([prospect("silent", None), prospect("small", SMALL)], "silent"),
+        ([prospect("small", SMALL), prospect("silent", None)], "silent"),
     ],
     ids=[
         "the first with room", "not a full one", "not one with a queue", "not one that gives no answer",
         "of full ones the first that is large enough", "a queue rather than silence", "where it never fits the first",
-        "the first where nothing is known",
+        "where nobody knows rather than where it never fits",
     ],
 )  # fmt: skip
 def test_a_pod_goes(prospects: list[Prospect], goes_to: str):
