@@ -285,7 +285,8 @@ async def test_the_end_of_input_reaches_the_command(kube, namespace):
 
 
 async def test_a_terminal_has_the_size_that_it_is_given(kube, namespace):
-    script = "while [ $(stty size | cut -d' ' -f2) != 101 ]; do sleep 0.05; done; stty size"
+    # Until a terminal is given a size, it has none to tell.
+    script = "until [ \"$(stty size 2>/dev/null)\" = '33 101' ]; do sleep 0.05; done; stty size"
     execution = await kube.exec_socket(namespace, "shell", "main", ["sh", "-c", script], tty=True, stdin=True)
     execution.resize(33, 101)
 
