@@ -131,7 +131,9 @@ async def make_world(database: Database, *, runtimes: Mapping[RuntimeId, Any] | 
         Settings(**settings),
         SecretBox(SecretBox.new_key()),
         clock,
-        Runtimes.of({RUNTIME: StandIn()} if runtimes is None else runtimes),
+        runtimes
+        if isinstance(runtimes, Runtimes)
+        else Runtimes.of({RUNTIME: StandIn()} if runtimes is None else runtimes),
         INSTALLATION,
     )
     alice, bob, admin = user_row(), user_row(), user_row(role=Role.ADMIN)
