@@ -1,1 +1,1 @@
-"""The place of the `kubernetes` runtime (DESIGN §4); the contract it will implement is `runtimes.contract`."""
+"""The `kubernetes` runtime: pods as Pods of a cluster (DESIGN §4); `runtime.KubernetesRuntime` is what others see."""
