@@ -67,11 +67,14 @@ class Place:
         return " ".join(name for name, folder in self.folders.items() if folder in text) or text
 
     async def stand(self) -> dict[str, dict[str, str]]:
-        """Return what stands on each cluster: the UIDs of all pods' Pods, by the pod's id."""
+        """Return what stands on each cluster, in whatever namespace: the UIDs of the server's Pods, by the pod's id."""
+        space = await self.admins["near"].get(NAMESPACES, namespace_of_admin(self.server))
+        assert space is not None
+        ours = f"neuropod.io/pod,neuropod.io/installation={space['metadata']['labels']['neuropod.io/installation']}"
         return {
             name: {
                 one["metadata"]["labels"]["neuropod.io/pod"]: one["metadata"]["uid"]
-                for one in await admin.list(PODS, labels="neuropod.io/pod")
+                for one in await admin.list(PODS, labels=ours)
             }
             for name, admin in self.admins.items()
         }
