@@ -1,5 +1,6 @@
 """The server is killed at random moments of launches, stops and deletes, many times; the world then equals the wishes."""
 
+import os
 import random
 import signal
 import time
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from support.seeds import SEED
 from support.servers import Server, wait_for
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("sigkill")]
 
 ROUNDS = 12
+SEED = int(os.environ.get("NEUROPOD_TEST_SEED", "20261124"))
 
 
 def _shims(server: Server) -> list[int]:
