@@ -1,4 +1,4 @@
-"""The seed of tests that act at random moments: NEUROPOD_TEST_SEED names another, to find more or to see one again."""
+"""The seed of the cluster's tests that act at random moments: NEUROPOD_TEST_SEED names another, to find more, or one again."""
 
 import os
 

@@ -7,12 +7,14 @@ recorded itself (docs/decisions). Positions are counted from the first byte that
 """
 
 import asyncio
+import re
 import shutil
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -37,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _COMPLETE = "complete"
 _LOST = b"[neuropod: the log is lost: the pod was deleted from the cluster while no server followed it]\n"
+# All that a kubelet answers, as if it were the log, whose container is just gone (kuberuntime's GetContainerLogs).
+_NONE = re.compile(rb"unable to retrieve container logs for [a-z0-9.-]+://[0-9a-f]+")
 _LOOK_AGAIN_SECONDS = 2.0  # besides the watch's changes
 _END_SECONDS = 5.0  # a recording that goes on may take so long after the end of the process
 _GIVE_UP = timedelta(seconds=120)  # after the end: a node that does not give the log by then never will
@@ -226,8 +230,9 @@ class ClusterLogs:
             writer = await asyncio.to_thread(_new_writer, folder)
             try:
                 writer.write(instead)
-                while stream is not None and (lines := await stream.read()) is not None:
-                    await asyncio.to_thread(writer.write, b"".join(line + b"\n" for line in lines))
+                async with aclosing(given(stream)) as batches:
+                    async for lines in batches:
+                        await asyncio.to_thread(writer.write, b"".join(line + b"\n" for line in lines))
             finally:
                 writer.close()
         finally:
@@ -252,6 +257,25 @@ async def _wait(changed: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
             await changed.wait()
+
+
+class Batches(Protocol):
+    """The part of LineStream that is read here."""
+
+    async def read(self) -> list[bytes] | None:
+        """Return the next lines; None at the end."""
+        ...
+
+
+async def given(stream: Batches | None) -> AsyncGenerator[list[bytes]]:
+    """Yield the lines that a node gives of a log; where all it says is that it has none, that the log is lost."""
+    lines = None if stream is None else await stream.read()
+    if stream is not None and lines is not None and len(lines) == 1 and _NONE.fullmatch(lines[0]):
+        more = await stream.read()
+        lines = [_LOST.rstrip(b"\n")] if more is None else [*lines, *more]
+    while stream is not None and lines is not None:
+        yield lines
+        lines = await stream.read()
 
 
 def _new_writer(folder: Path) -> LogWriter:
