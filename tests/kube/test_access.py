@@ -60,14 +60,14 @@ async def ask(path, context=None):
 
 
 async def test_a_token_of_the_kubeconfig_is_shown(api, write):
-    path = write({"token": "t0"}, namespace="ours")
+    path = write({"token": "token-of-the-kubeconfig"}, namespace="ours")
 
     await ask(path)
 
-    assert api.requests[0].headers["authorization"] == "Bearer t0"
+    assert api.requests[0].headers["authorization"] == "Bearer token-of-the-kubeconfig"
     access = from_kubeconfig(path)
     assert (access.namespace, access.name, access.server) == ("ours", "here", f"https://127.0.0.1:{api.port}")
-    assert "t0" not in repr(access)
+    assert "token-of-the-kubeconfig" not in repr(access)
 
 
 async def test_a_token_in_a_file_is_read_again_when_it_rotates(api, write, tmp_path):

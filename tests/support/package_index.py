@@ -38,8 +38,9 @@ SOURCE = Path(__file__).parents[2] / "src" / "neuropod"
 PIP_VERSION = PIP.partition("==")[2]
 
 _RUNNER = """
-import json, sys, time
+import json, signal, sys, time
 from neuropod.runtimes.local.environments import EnvironmentPlan, PrepareFailedError, ensure
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also of a job in the background, which ignores it
 order = json.loads(sys.stdin.readline())
 def tell(progress):
     print(json.dumps({"step": progress.step, "done": progress.done, "total": progress.total}), flush=True)
