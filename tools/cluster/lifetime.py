@@ -61,7 +61,6 @@ def up(cluster: Cluster, *, nodes: list[str], policies: bool, tied: bool) -> sub
             stderr=output,
             start_new_session=True,  # Ctrl-C is for the tests, which still need the cluster to clean up
         )
-    cluster.pid.write_text(str(running.pid))
     try:
         wait_until("readiness", lambda: cluster.ready.exists() or running.poll() is not None, seconds=_START_SECONDS)
     except TimeoutError:
@@ -73,22 +72,29 @@ def up(cluster: Cluster, *, nodes: list[str], policies: bool, tied: bool) -> sub
 
 def inside(cluster: Cluster) -> int | None:
     """Find the host's process id of the first program in the namespaces; None if the cluster does not run."""
-    try:
-        outer = Path("/proc", str(int(cluster.pid.read_text())))
-        ours = f"cluster.supervisor\0{cluster.name}\0" in (outer / "cmdline").read_text()  # pids are used again
-        inner = (outer / "task" / outer.name / "children").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return int(inner[0]) if ours and inner else None
+    return _process(cluster, "tini")
+
+
+def _process(cluster: Cluster, program: str) -> int | None:
+    """Find one of the programs around the supervisor, by their words: a cluster that is just begun has left no note."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_text()
+            if command.startswith(f"{program}\0") and f"\0cluster.supervisor\0{cluster.name}\0" in command:
+                return int(process.name)
+    return None
 
 
 def down(cluster: Cluster) -> None:
-    """End the cluster, if it runs, and remove what it left; may be repeated."""
-    first = inside(cluster)
-    if first is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(first, signal.SIGKILL)
-        wait_until("the end of the cluster", lambda: inside(cluster) is None, seconds=30)
+    """End the cluster, if it runs or is just beginning, and remove what it left; may be repeated."""
+
+    def has_ended() -> bool:
+        if (first := inside(cluster)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
+        return _process(cluster, "unshare") is None  # which ends once nothing is left in the namespaces
+
+    wait_until("the end of the cluster", has_ended, seconds=30)
     for hierarchy in cgroup_hierarchies():
         top = hierarchy / cluster.cgroup
         for group in sorted((top.rglob("*/") if top.exists() else ()), reverse=True):

@@ -76,11 +76,6 @@ class Cluster:
         return self.folder / "control.sock"
 
     @property
-    def pid(self) -> Path:
-        """Holds the process id, as the host sees it, of `unshare`, whose end is the cluster's end."""
-        return self.folder / "pid"
-
-    @property
     def ready(self) -> Path:
         """Is there from the moment when the first node takes pods."""
         return self.folder / "ready"
