@@ -1,5 +1,6 @@
 """The engine: what is left of a transaction that is cut off."""
 
+import asyncio
 import sqlite3
 from contextlib import suppress
 from itertools import count
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiosqlite import core
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Database
@@ -98,6 +99,82 @@ async def test_a_transaction_begins_in_the_trip_of_its_first_statement(
             raise ZeroDivisionError
     assert trips.trips == 2  # the statement, the rollback
     other.execute("BEGIN IMMEDIATE")
+    other.close()
+    await database.aclose()
+
+
+_LONG = text("SELECT count(*) FROM generate AS a, generate AS b")
+_GENERATE = text(
+    "CREATE VIEW generate AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000) SELECT i FROM n"
+)
+
+
+async def test_what_is_small_takes_no_trip_but_the_commit(sqlite_url: str, monkeypatch: pytest.MonkeyPatch):
+    database = Database(sqlite_url)
+    async with database.read() as session:
+        await session.execute(select(UserRow))
+    trips = Scissors(monkeypatch)
+
+    async with database.read() as session:
+        for _ in range(40):
+            await session.execute(select(UserRow))
+    assert trips.trips == 0
+
+    async with database.write() as session:
+        session.add(user_row())
+        await session.flush()
+        assert len((await session.scalars(select(UserRow))).all()) == 1
+        assert trips.trips == 0
+    assert trips.trips == 1
+    await database.aclose()
+
+
+async def test_a_long_select_stops_nobody_and_undoes_nothing(sqlite_url: str, monkeypatch: pytest.MonkeyPatch):
+    database = Database(sqlite_url)
+    async with database.write() as session:
+        await session.execute(_GENERATE)
+    trips = Scissors(monkeypatch)
+
+    async def turns() -> None:
+        nonlocal turned
+        while True:
+            turned += 1
+            await asyncio.sleep(0.001)
+
+    turned = 0
+    turning = asyncio.create_task(turns())
+    async with database.write() as session:
+        session.add(user_row(name="before"))
+        await session.flush()
+        trips.cut_at(0)
+        before = turned
+        assert await session.scalar(_LONG) == 2000 * 2000
+        assert turned > before + 5
+        assert trips.trips == 1
+        assert await session.scalar(select(UserRow.name)) == "before"
+    async with database.read() as session:
+        assert await session.scalar(select(UserRow.name)) == "before"
+    turning.cancel()
+    await database.aclose()
+
+
+async def test_another_process_that_writes_is_waited_for_on_the_thread(sqlite_url: str):
+    database = Database(sqlite_url)
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write() -> None:
+        async with database.write() as session:
+            session.add(user_row())
+
+    async with database.read() as session:
+        assert await session.scalar(select(UserRow.id)) is None  # who only reads does not wait
+    writing = asyncio.create_task(write())
+    done, _ = await asyncio.wait([writing], timeout=0.3)
+    assert not done
+    other.execute("COMMIT")
+    await writing
+    assert other.execute("SELECT count(*) FROM users").fetchone() == (1,)
     other.close()
     await database.aclose()
 

@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "neuropod"  # of NOTIFY
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :payload)")
-_BUSY_MILLISECONDS = 10_000
 # The second: the index of the log cannot be made longer.
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _FULL_STATE = "53100"  # PostgreSQL's disk_full
@@ -172,7 +171,6 @@ def _sqlite_engine(url: str) -> AsyncEngine:
             "journal_mode = WAL",
             "synchronous = FULL",  # a launch that was answered survives a power cut
             "foreign_keys = ON",
-            f"busy_timeout = {_BUSY_MILLISECONDS}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
