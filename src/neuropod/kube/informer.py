@@ -95,6 +95,7 @@ class Informer(Generic[ShapeT]):
         self._version = ""  # from which the next watch goes on; empty: all has to be listed first
         self._marked = False  # this watch has bookmarks
         self._fresh = asyncio.Event()
+        self._heard_at = float("-inf")
         self._problem = "it was not read yet"
 
     @property
@@ -110,6 +111,11 @@ class Informer(Generic[ShapeT]):
         goes on at once was not cut.
         """
         return self._fresh.is_set()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago anything was told: so old `items` is at most, since a watch tells of its kind in order."""
+        return self._clock.monotonic() - self._heard_at
 
     @property
     def problem(self) -> str:
@@ -152,6 +158,7 @@ class Informer(Generic[ShapeT]):
         self._version = ""
 
     async def _list(self) -> None:
+        asked_at = self._clock.monotonic()
         listed, version = await self._client.list_at(self._shape, self.kind, self._namespace, labels=self._labels)
         present = {_key(obj): obj for obj in listed}
         for key in [key for key in self._items if key not in present]:
@@ -161,6 +168,7 @@ class Informer(Generic[ShapeT]):
             if known is None or known.metadata.resource_version != obj.metadata.resource_version:
                 self._put(key, obj)
         self._version = version
+        self._heard_at = asked_at
 
     async def _watch(self) -> None:
         """Watch until the server ends it, as it was asked to. Raises GoneError, KubeError, KubeUnavailableError."""
@@ -203,6 +211,7 @@ class Informer(Generic[ShapeT]):
                     self._take(line)
 
     def _take(self, line: bytes) -> None:
+        self._heard_at = self._clock.monotonic()
         try:
             event = _EVENTS.decode(line)
             if event.type == "BOOKMARK":

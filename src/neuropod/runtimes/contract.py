@@ -306,6 +306,7 @@ class RuntimeReader(Protocol):
     async def observe(self, workload_id: WorkloadId) -> Seen | None:
         """Look for what stands in the pod's place: that incarnation if it is there, else another of the same pod.
 
+        Number 0 asks for a pod of which none was opened.
         Raises RuntimeUnavailableError.
         """
         ...

@@ -1,5 +1,6 @@
 """What of the watch counts as a look at a Pod: what was told of it a moment ago, and nothing older than an answer."""
 
+import msgspec
 import pytest
 
 from neuropod.ids import InstallationId, PodId
@@ -42,7 +43,12 @@ class _Watch:
         self.watch._pods._fresh.set()
 
     def tell(self, obj: PodShape | None) -> None:
-        self.watch._pods._put(KEY, obj)
+        """Tell what is there now; None: what was there is gone."""
+        kind, shown = ("DELETED", self.watch.at(KEY)) if obj is None else ("MODIFIED", obj)
+        self.watch._pods._take(msgspec.json.encode({"type": kind, "object": shown}))
+
+    def is_gone(self, workload_id: WorkloadId = ONE) -> bool:
+        return self.watch.is_told_gone(workload_id)
 
     def lately(self) -> str | None:
         found = self.watch.lately(ONE)
@@ -60,6 +66,29 @@ async def test_what_was_told_a_moment_ago_is_a_look_and_later_it_is_none(told: _
     await told.clock.advance(2.1)
 
     assert (at_once, told.lately()) == ("5", None)
+
+
+async def test_what_the_watch_told_of_another_says_that_this_one_is_as_it_was(told: _Watch):
+    told.tell(pod(5))
+    await told.clock.advance(60)
+    told.watch._pods._take(msgspec.json.encode({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}))
+
+    assert told.lately() == "5"
+
+
+async def test_an_end_that_was_told_is_one_until_something_comes_after_it(told: _Watch):
+    told.tell(pod(5))
+    before = told.is_gone()
+    told.tell(None)
+    gone = told.is_gone(), told.is_gone(WorkloadId(INSTALLATION, ONE.pod, 2))
+    told.watch.answered(KEY, pod(9, uid="u2", incarnation=2))
+    told.tell(pod(9, uid="u2", incarnation=2))
+    after = told.is_gone()
+    told.tell(None)
+    told.watch._pods._cut("for a test")
+
+    assert (before, gone, after) == (False, (True, False), False)
+    assert not told.is_gone(WorkloadId(INSTALLATION, ONE.pod, 2))
 
 
 async def test_a_cut_watch_tells_nothing(told: _Watch):

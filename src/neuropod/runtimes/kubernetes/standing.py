@@ -49,9 +49,18 @@ class Standing:
         self._events = Events(client, clock)
 
     async def look(self, workload_id: WorkloadId) -> PodShape | None:
-        """Return the same as `find`, but what was told of it a moment ago is no question again."""
-        known = self._watch.lately(workload_id) if workload_id.installation == self._installation else None
-        return known or await self.find(workload_id)
+        """Return the same as `find`, but what was told of it a moment ago is no question again.
+
+        Nor is an end that the watch told of, nor a pod of which nothing was made yet: where the watch is behind there,
+        making it meets what stands in its place.
+        """
+        if workload_id.installation == self._installation:
+            if known := self._watch.lately(workload_id):
+                return known
+            never_made = not workload_id.incarnation and self._watch.key_of(workload_id.pod) is None
+            if self._watch.fresh and (never_made or self._watch.is_told_gone(workload_id)):
+                return None
+        return await self.find(workload_id)
 
     async def find(self, workload_id: WorkloadId) -> PodShape | None:
         """Return what stands in the pod's place: that incarnation, else another. Raises RuntimeUnavailableError."""

@@ -19,7 +19,7 @@ from neuropod.runtimes.kubernetes.shapes import ClaimShape, NodeShape, PodShape
 from neuropod.runtimes.nudges import Nudges
 
 QUICK_SECONDS = 3.0  # what starts within this time needs no explanation
-_LATELY_SECONDS = 2.0  # so long what was told of a Pod counts as a look at it; one that hangs shows itself later
+_LATELY_SECONDS = 2.0  # so long what was told counts as a look; a watch that hangs shows itself later
 
 PodHook = Callable[[Key, PodShape | None, PodShape | None], None]
 
@@ -35,8 +35,9 @@ class ClusterWatch:
         self._claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, ClaimShape, clock=clock, labels=ours)
         self._clock = clock
         self._keys: dict[PodId, Key] = {}
-        self._told_at: dict[Key, float] = {}
+        self._answered_at: dict[Key, float] = {}
         self._answered: dict[Key, PodShape | None] = {}  # until the watch has come so far; None: we deleted it
+        self._gone: dict[PodId, WorkloadId] = {}  # what the watch told to be gone last
         self._by_node: dict[str, set[PodId]] = {}
         self._hooks: list[PodHook] = []
 
@@ -77,6 +78,7 @@ class ClusterWatch:
     def forget(self, pod: PodId) -> None:
         """Nothing of the pod comes any more."""
         self._keys.pop(pod, None)
+        self._gone.pop(pod, None)
 
     def claims(self) -> Iterator[ClaimShape]:
         """Yield our claims; none while their watch is cut."""
@@ -89,17 +91,30 @@ class ClusterWatch:
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
 
     def lately(self, workload_id: WorkloadId) -> PodShape | None:
-        """Return that very incarnation's Pod where it was told of a moment ago, by the watch or as an answer.
+        """Return that very incarnation's Pod as it was a moment ago, by the watch or by an answer. None: look.
 
-        That is as good as a look, and spares most of them: one mostly looks because of what the watch told. None: look.
+        That is as good as a look, and spares most of them: one mostly looks because of what the watch told. It tells
+        of all Pods in the order in which they changed, so whatever it told last, nothing that it told before is older.
         """
         key = self._keys.get(workload_id.pod)
         if key is None or not self._pods.fresh:
             return None
-        if self._clock.monotonic() - self._told_at.get(key, -_LATELY_SECONDS) >= _LATELY_SECONDS:
+        answered_ago = self._clock.monotonic() - self._answered_at.get(key, float("-inf"))
+        if min(self._pods.silent_seconds, answered_ago) >= _LATELY_SECONDS:
             return None
         found = self._answered[key] if key in self._answered else self._pods.items.get(key)
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
+
+    def is_told_gone(self, workload_id: WorkloadId) -> bool:
+        """Tell whether the watch, which stands, told of that very incarnation's end, and nothing came after it."""
+        key = self._keys.get(workload_id.pod)
+        return (
+            key is not None
+            and self._pods.fresh
+            and self._gone.get(workload_id.pod) == workload_id
+            and key not in self._pods.items
+            and self._answered.get(key) is None
+        )
 
     def answered(self, key: Key, pod: PodShape | None) -> None:
         """Take what the API server answered to a question or a write of ours, or (None) that we deleted what is there.
@@ -114,7 +129,7 @@ class ClusterWatch:
             if known is None or (pod is not None and _is_as_new(known, pod)):
                 return  # that one was overtaken on its way
         self._answered[key] = pod
-        self._told_at[key] = self._clock.monotonic()
+        self._answered_at[key] = self._clock.monotonic()
         if told is not None:
             self._compare(key, told)
 
@@ -161,9 +176,9 @@ class ClusterWatch:
         if before is None or now is None:
             self._answered.pop(key, None)
         if now is None:
-            self._told_at.pop(key, None)
+            self._answered_at.pop(key, None)
+            self._gone[pod] = workload_id
         else:
-            self._told_at[key] = self._clock.monotonic()
             self._compare(key, now)
         if before is not None and before.spec.node_name:
             self._by_node.get(before.spec.node_name, set()).discard(pod)
