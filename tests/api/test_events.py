@@ -22,10 +22,11 @@ from support.streams import Reader, follow
 @pytest.fixture
 async def fed(world: ApiWorld) -> AsyncIterator[ApiWorld]:
     """The API with its reader of events running."""
-    task = asyncio.create_task(world.parts.feed.run())
+    tasks = [asyncio.create_task(one.run()) for one in (world.news, world.parts.feed)]
     yield world
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _happen(world: ApiWorld, who: str, kind: str, count: int = 1) -> None:
@@ -205,7 +206,7 @@ async def test_who_lost_the_right_gets_not_one_event_more_whatever_the_time(worl
         (await session.merge(world.person("admin"))).role = Role.CLIENT
         await _record(session, world, "owner", "thing.made", 1)
 
-    await world.parts.feed.look()
+    await world.news.look()
 
     assert await everybodys.closed(5)
     with pytest.raises(EOFError):
@@ -259,7 +260,7 @@ async def test_a_thousand_idle_followers_cost_no_query_each(sqlite_world: ApiWor
     await _happen(sqlite_world, "owner", "thing.made", 100)
 
     with statements(sqlite_world.database) as asked:
-        await feed.look()
+        await sqlite_world.news.look()
 
     assert len(feed) == 1001
     assert [(await busy.next())["data"]["kind"] for _ in range(100)] == ["thing.made"] * 100

@@ -23,6 +23,7 @@ from neuropod.ids import InstallationId
 from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id
 from neuropod.kit.secrets import SecretBox
+from neuropod.pods.news import NewsReader
 from neuropod.pods.records import IncarnationRow, PortRow
 from neuropod.pods.service import Pods
 from neuropod.runtimes.contract import Phase
@@ -68,22 +69,28 @@ async def _ready_pod(database, *, told=False, **values):
     return owner, pod, incarnation
 
 
+def _feed(table, database, pods=None):
+    pods = pods or _pods()
+    news = NewsReader(database, pods, SystemClock())
+    return DatabaseFeed(table, database, news, pods, SystemClock())
+
+
 @asynccontextmanager
 async def _following(feed):
-    task = asyncio.create_task(feed.run())
+    tasks = [asyncio.create_task(one.run()) for one in (feed, feed._news)]
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_every_port_of_a_ready_pod_has_a_route(database):
     table = RouteTable()
     owner, pod, _ = await _ready_pod(database)
 
-    await DatabaseFeed(table, database, _pods(), SystemClock()).load()
+    await _feed(table, database).load()
 
     host = f"lab-{owner.hash}-8888.neuropod-pods.localhost"
     assert table.get(host) == Route(
@@ -99,14 +106,14 @@ async def test_a_pod_whose_incarnation_has_ended_keeps_its_routes_and_takes_no_r
     async with database.write() as session:
         (await session.get(IncarnationRow, incarnation.id)).ended_at = NOW
 
-    await DatabaseFeed(table, database, _pods(), SystemClock()).load()
+    await _feed(table, database).load()
 
     assert [(route.incarnation, route.status) for route in table.routes.values()] == [(None, Status.STOPPED)] * 2
 
 
 async def test_a_commit_that_nudges_is_served_at_once(database):
     table = RouteTable()
-    async with _following(DatabaseFeed(table, database, _pods(), SystemClock())):
+    async with _following(_feed(table, database)):
         await until(lambda: table.loaded, "the first load")
         assert table.routes == {}
         loop = asyncio.get_running_loop()
@@ -135,7 +142,7 @@ async def test_what_happened_to_a_pod_is_served_before_all_are_read_again(databa
 
     table = RouteTable()
     await _ready_pod(database)
-    feed = DatabaseFeed(table, database, Counting(), SystemClock())
+    feed = _feed(table, database, Counting())
     async with _following(feed):
         await until(lambda: table.loaded, "the first load")
         _, pod, _ = await _ready_pod(database, told=True)
@@ -154,7 +161,7 @@ async def test_a_database_that_does_not_answer_leaves_the_routes_as_they_are(sql
             return []
 
     database, pods, table = Database(sqlite_url), Broken(), RouteTable()
-    async with _following(DatabaseFeed(table, database, pods, SystemClock())):
+    async with _following(_feed(table, database, pods)):
         await until(lambda: table.loaded, "the first load")
         pods.fail = True
         async with database.write() as session:

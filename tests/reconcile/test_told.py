@@ -14,6 +14,7 @@ from neuropod.db.engine import Database
 from neuropod.kit.clock import SystemClock
 from neuropod.kit.errors import ConflictError
 from neuropod.pods.launch import PortRequest
+from neuropod.pods.news import NewsReader
 from neuropod.pods.views import PodFilters
 from neuropod.runtimes.contract import RuntimeUnavailableError
 from neuropod.runtimes.fake.world import Script
@@ -32,8 +33,14 @@ class Console:
     def __init__(self, plant: Plant, server: Server) -> None:
         self._plant, self._server = plant, server
         self._addresses = plant.settings.addresses(8080)
+        self.news = NewsReader(plant.database, server.pods, SystemClock())
         self.feed = EventFeed(
-            plant.database, plant.accounts, server.pods, self._addresses, plant.settings.events, SystemClock()
+            self.news,
+            plant.accounts,
+            server.pods,
+            self._addresses,
+            plant.settings.events,
+            SystemClock(),
         )
         self._follower: Follower | None = None
         self.shown: dict[str, Any] = {}
@@ -55,8 +62,9 @@ class Console:
 
     async def hear(self) -> None:
         assert self._follower is not None
-        while await self.feed.look():
+        while await self.news.look():
             pass
+        await self.feed.look()
         for frame in await self._follower.take(0.01):
             fields = dict(line.split(": ", 1) for line in frame.data.decode().strip().split("\n"))
             data = json.loads(fields["data"])

@@ -61,7 +61,7 @@ async def test_the_stream_of_events_tells_each_of_two_people_of_their_own_alone(
     for who in readers:
         pods[who] = (await (await world.browser(who)).post("/api/v1/pods", json=POD)).json()["id"]
 
-    await world.parts.feed.look()
+    await world.news.look()
     told = {who: (await reader.next())["data"] for who, reader in readers.items()}
     world.parts.feed.end()
 

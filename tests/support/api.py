@@ -30,6 +30,7 @@ from neuropod.kit.secrets import SecretBox, token_hash
 from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.lifecycle import Policy, Wait
+from neuropod.pods.news import NewsReader
 from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation
 from neuropod.pods.service import Pods
 from neuropod.runtimes.fake.runtime import FakeRuntime
@@ -52,6 +53,7 @@ class ApiWorld:
     settings: Settings
     clock: ManualClock
     parts: ApiParts
+    news: NewsReader
     fake: FakeWorld
     runtime: FakeRuntime
     people: dict[str, UserRow] = field(default_factory=dict)
@@ -150,6 +152,7 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
     accounts = Accounts(settings, clock, Passwords(CHEAP))
     runtimes = Runtimes.of({runtime.id: runtime})
     pods = Pods(settings, box, clock, runtimes, INSTALLATION)
+    news = NewsReader(database, pods, SystemClock())
     parts = ApiParts(
         settings=settings,
         addresses=settings.addresses(settings.port),
@@ -162,9 +165,9 @@ async def api_world(database: Database, **values: Any) -> AsyncIterator[ApiWorld
         clock=clock,
         box=box,
         routes=RouteTable(),
-        feed=EventFeed(database, accounts, pods, settings.addresses(settings.port), settings.events, SystemClock()),
+        feed=EventFeed(news, accounts, pods, settings.addresses(settings.port), settings.events, SystemClock()),
     )
-    world = ApiWorld(database, settings, clock, parts, fake, runtime)
+    world = ApiWorld(database, settings, clock, parts, news, fake, runtime)
     async with database.write() as session:
         session.add(InstallationRow(id=INSTALLATION, key_fingerprint=box.fingerprint, created_at=clock.now()))
         await load_gpu_types(session)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, func, select, update
 
 from neuropod.accounts.records import (
     ApiKeyRow,
@@ -20,6 +20,14 @@ from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.words import Role
 
 _IDS_AT_ONCE = 5000
+
+# Built once: they are asked with every request, or for every event that somebody hears of.
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_KEYS = select(ApiKeyRow, UserRow).join(UserRow, UserRow.id == ApiKeyRow.user_id)
+_KEYS_BY_IDS = _KEYS.where(ApiKeyRow.id.in_(_IDS))
+_KEY_BY_HASH = _KEYS.where(ApiKeyRow.token_hash == bindparam("token_hash"))
+_SESSIONS = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
+_SESSIONS_BY_IDS = _SESSIONS.where(SessionRow.id.in_(_IDS))
 
 # People
 
@@ -58,31 +66,26 @@ async def session_by_id(session: ReadSession, session_id: str) -> tuple[SessionR
 
 
 async def _session_where(session: ReadSession, condition: ColumnElement[bool]) -> tuple[SessionRow, UserRow] | None:
-    found = await session.execute(
-        select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id).where(condition)
-    )
-    row = found.first()
+    row = (await session.execute(_SESSIONS.where(condition))).first()
     return None if row is None else (row[0], row[1])
 
 
 async def sessions_by_ids(session: ReadSession, session_ids: Collection[str]) -> Sequence[tuple[SessionRow, UserRow]]:
     """Return sessions and whose they are."""
-    query = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
-    return await _in_parts(session, query, SessionRow.id, session_ids)
+    return await _in_parts(session, _SESSIONS_BY_IDS, session_ids)
 
 
 async def keys_by_ids(session: ReadSession, key_ids: Collection[str]) -> Sequence[tuple[ApiKeyRow, UserRow]]:
     """Return API keys and whose they are."""
-    query = select(ApiKeyRow, UserRow).join(UserRow, UserRow.id == ApiKeyRow.user_id)
-    return await _in_parts(session, query, ApiKeyRow.id, key_ids)
+    return await _in_parts(session, _KEYS_BY_IDS, key_ids)
 
 
-async def _in_parts(session: ReadSession, query: Any, column: Any, ids: Collection[str]) -> list[Any]:
+async def _in_parts(session: ReadSession, query: Any, ids: Collection[str]) -> list[Any]:
     """Read rows of many ids: databases bound the parameters of a query."""
     rows: list[Any] = []
     sorted_ids = sorted(ids)
     for start in range(0, len(sorted_ids), _IDS_AT_ONCE):
-        rows.extend((await session.execute(query.where(column.in_(sorted_ids[start : start + _IDS_AT_ONCE])))).all())
+        rows.extend((await session.execute(query, {"ids": sorted_ids[start : start + _IDS_AT_ONCE]})).all())
     return rows
 
 
@@ -176,12 +179,7 @@ async def end_links(session: Session, user_id: str, *, now: datetime) -> None:
 
 async def key_by_hash(session: ReadSession, token_hash: str) -> tuple[ApiKeyRow, UserRow] | None:
     """Return the key and whose it is."""
-    found = await session.execute(
-        select(ApiKeyRow, UserRow)
-        .join(UserRow, UserRow.id == ApiKeyRow.user_id)
-        .where(ApiKeyRow.token_hash == token_hash)
-    )
-    row = found.first()
+    row = (await session.execute(_KEY_BY_HASH, {"token_hash": token_hash})).first()
     return None if row is None else (row[0], row[1])
 
 

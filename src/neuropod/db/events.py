@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, delete, func, insert, select, text
+from sqlalchemy import BigInteger, Index, Integer, bindparam, delete, func, insert, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import CHANNEL, ReadSession, Session, Topic
@@ -138,6 +138,10 @@ async def bounds(session: ReadSession) -> Bounds:
     return Bounds(EventId(oldest or 0), EventId(newest or 0))
 
 
+# Built once: the reader of news asks it after every commit.
+_ALL_AFTER = select(EventRow).where(EventRow.id > bindparam("after")).order_by(EventRow.id).limit(bindparam("limit"))
+
+
 async def events_after(
     session: ReadSession,
     after: EventId,
@@ -148,6 +152,8 @@ async def events_after(
     limit: int,
 ) -> Sequence[EventRow]:
     """Return what happened after an event, oldest first: everybody's, or one owner's, or a pod's."""
+    if until is None and owner_id is None and pod_id is None:
+        return (await session.scalars(_ALL_AFTER, {"after": after, "limit": limit})).all()
     query = select(EventRow).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
     if until is not None:
         query = query.where(EventRow.id <= until)

@@ -29,6 +29,7 @@ from neuropod.kit.errors import (
 from neuropod.kit.lockfile import LockedError
 from neuropod.kit.terminal.exits import CommandError, Exit
 from neuropod.operate.failures import clear_failures
+from neuropod.pods.news import NewsReader
 from neuropod.reconcile.down import end_workloads
 from neuropod.server.installation import Installation, assembled, socket_path
 from neuropod.server.serving import feed_of
@@ -174,9 +175,10 @@ class OpenedHere:
 
 
 def _parts_of(here: Installation) -> ApiParts:
+    addresses = here.settings.addresses(here.settings.port)
     return ApiParts(
         settings=here.settings,
-        addresses=here.settings.addresses(here.settings.port),
+        addresses=addresses,
         database=here.database,
         accounts=here.accounts,
         pods=here.pods,
@@ -186,7 +188,7 @@ def _parts_of(here: Installation) -> ApiParts:
         clock=here.clock,
         box=here.box,
         routes=RouteTable(),
-        feed=feed_of(here, here.settings.addresses(here.settings.port)),
+        feed=feed_of(here, NewsReader(here.database, here.pods, here.clock), addresses),
     )
 
 

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 3600.0
 _WATCH_AGAIN_SECONDS = 1.0
-_TOGETHER_SECONDS = 0.1  # after a claim: in a burst the next one then finds many pods rather than two or three
+_TOGETHER_SECONDS = 0.05  # after a claim, for each pod that it found: in a burst the next one then finds many,
+_LONGEST_TOGETHER_SECONDS = 0.4
 _BREATH_SECONDS = 0.02  # after a turn without a claim: what nudges meanwhile is looked at in one turn
 _CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
 
@@ -69,7 +70,8 @@ class PodsLoop:
         report = {"claimed": claimed_in_all, "busy": len(self._busy)}
         if len(self._busy) >= self._world.settings.workers:
             return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
-        pause_seconds = _TOGETHER_SECONDS if claimed_in_all else _BREATH_SECONDS
+        together_seconds = min(_TOGETHER_SECONDS * claimed_in_all, _LONGEST_TOGETHER_SECONDS)
+        pause_seconds = max(together_seconds, _BREATH_SECONDS)
         due_in = await self._seconds_to_next() if due_in is None else due_in
         return Turn(due_in, report, pause_seconds=pause_seconds)
 

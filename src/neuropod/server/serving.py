@@ -28,6 +28,7 @@ from neuropod.ids import RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import FailureHook, TaskSet
 from neuropod.pods.attachments.service import Volumes
+from neuropod.pods.news import NewsReader
 from neuropod.reconcile.carried import Origin
 from neuropod.reconcile.devices import DevicesLoop
 from neuropod.reconcile.down import end_workloads
@@ -91,6 +92,8 @@ async def _serve(
     told_to_end = asyncio.Event()
     all_ended = False
     gateway = Gateway(settings, addresses, here.row.installation_id, here.runtimes, _doorkeeper(here, addresses), clock)
+    news = NewsReader(here.database, here.pods, clock)
+    route_feed = DatabaseFeed(gateway.table, here.database, news, here.pods, clock)  # hears of what happens first
     parts = ApiParts(
         settings=settings,
         addresses=addresses,
@@ -103,7 +106,7 @@ async def _serve(
         clock=clock,
         box=here.box,
         routes=gateway.table,
-        feed=feed_of(here, addresses),
+        feed=feed_of(here, news, addresses),
         note_use=gateway.streams.note_use,
         provider=provider_of(settings, addresses, clock),
     )
@@ -124,9 +127,10 @@ async def _serve(
     public = Listener(serving_config(cast("Any", build_api(parts)), gateway, settings))
     machine = Listener(_machine_config(parts, end_all, gateway, here, traffic))
     async with signals(told_to_end):
-        tasks.start(DatabaseFeed(gateway.table, here.database, here.pods, clock).run(), name="route feed")
+        tasks.start(route_feed.run(), name="route feed")
         tasks.start(gateway.run(), name="open streams")
         tasks.start(parts.feed.measured_by(here.metrics).run(), name="event feed")
+        tasks.start(news.run(), name="news")
         if not here.database.is_sqlite:
             tasks.start(hear(here.database, clock), name="notifications")
         driver.start()
@@ -165,11 +169,9 @@ def _doorkeeper(here: Installation, addresses: Addresses) -> LocalDoorkeeper:
     )
 
 
-def feed_of(here: Installation, addresses: Addresses) -> EventFeed:
-    """Return the reader of events that the API's followers share."""
-    return EventFeed(
-        here.database, here.accounts, here.pods, addresses, here.settings.events, here.clock, epoch=here.row.epoch
-    )
+def feed_of(here: Installation, news: NewsReader, addresses: Addresses) -> EventFeed:
+    """Return what hands the events out to the API's followers."""
+    return EventFeed(news, here.accounts, here.pods, addresses, here.settings.events, here.clock, epoch=here.row.epoch)
 
 
 def _world(here: Installation) -> World:

@@ -1,50 +1,46 @@
-"""The one reader of events per server, which hands them out to all who follow.
+"""Hands out what happens to all who follow the events of this server.
 
-A follower costs no query while it is idle. For each batch of new events there is one query for the events, a few for
-their pods, and one for the rights of those who get something (SECURITY 24, 34): whoever lost them is ended instead, and
-so is everybody else within `_LOOK_SECONDS`. Nudged by Topic.EVENTS (a commit here, or another server's by NOTIFY);
-a lost nudge costs as long. While nobody follows nothing is read. Built by server, run as a task.
-
-Ids of events grow in commit order (db.events), so that reading on from the newest one seen misses none.
+What happened it is told by the reader of news (`pods.news`), so a follower costs no query of their own. For those who
+get something there is one query for their rights (SECURITY 24, 34): whoever lost them is ended instead, and so is
+everybody else within `_LOOK_SECONDS`. What passes without an event (a place in a queue, a percentage) is looked at
+while somebody follows. Built by server, run as a task.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from neuropod.accounts.service import Accounts
 from neuropod.api.feeding.followers import Follower
-from neuropod.api.feeding.frames import Frame, begun, frame_of, passing_frame, pods_of, position_of, reset
-from neuropod.db.engine import Database, ReadSession, Topic
-from neuropod.db.events import EventRow, bounds, events_after
+from neuropod.api.feeding.frames import Frame, begun, frame_of, passing_frame, position_of, reset
+from neuropod.db.engine import ReadSession
+from neuropod.db.events import bounds, events_after
 from neuropod.ids import ApiKeyId, EventId, PodId, SessionId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kit.errors import ThrottledError
 from neuropod.kit.wakeups import Wakeup
 from neuropod.observability.metrics import Metrics
+from neuropod.pods.news import NOTHING, News, NewsReader, news_of
 from neuropod.pods.passing.store import passing_pods
 from neuropod.pods.service import Pods
 from neuropod.settings import Addresses, EventSettings
 
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
-_REST = 2  # times as long as the last reading took: what comes meanwhile is read at once,
 _PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start,
 _PASSING_REST = 50  # and times as long as the last such look took: with a hundred of them they are many
-_LEAST_REST_SECONDS = 0.05  # and so long at least: a burst of launches is told in tens rather than one by one
 _BATCH = 200
 
 log = structlog.get_logger(__name__)
 
 
 class EventFeed:
-    """The reader; `run` is its loop."""
+    """The followers; `run` is the loop for what nobody tells."""
 
     def __init__(
         self,
-        database: Database,
+        news: NewsReader,
         accounts: Accounts,
         pods: Pods,
         addresses: Addresses,
@@ -54,22 +50,20 @@ class EventFeed:
         epoch: int = 0,
     ) -> None:
         self.epoch = epoch
-        self._database = database
+        self._news = news
         self._accounts = accounts
         self._pods = pods
         self._addresses = addresses
         self._settings = settings
         self._clock = clock
-        self._position = EventId(0)  # the newest event that was handed out
         self._everybody: set[Follower] = set()  # who follows all owners
         self._of_owner: dict[UserId, set[Follower]] = {}
         self._passed: dict[PodId, bytes] = {}  # the passing changes that everybody knows
         self._passing_at = float("-inf")  # not before are they looked at again
         self._passing_due = False  # they may have moved since
-        self._lock = asyncio.Lock()  # held by whoever moves the position
         self._wakeup = Wakeup()
         self._looked_at = clock.monotonic()
-        database.listen(self._told)
+        news.follow(self.hand_out)
 
     def measured_by(self, metrics: Metrics) -> "EventFeed":
         """Tell operators how many follow."""
@@ -82,10 +76,6 @@ class EventFeed:
     def _all(self) -> list[Follower]:
         return [*self._everybody, *(follower for followers in self._of_owner.values() for follower in followers)]
 
-    def _told(self, topics: frozenset[Topic]) -> None:
-        if Topic.EVENTS in topics:
-            self._wakeup.nudge()
-
     # ---- coming and going
 
     def require_room(self, user_id: UserId) -> None:
@@ -96,23 +86,19 @@ class EventFeed:
 
     async def join(self, follower: Follower, after: str | None) -> bytes:
         """Let somebody follow from now on, or from a position; return the first bytes of their stream."""
-        async with self._lock:
-            async with self._database.read() as session:
-                kept = await bounds(session)
-            if not len(self):
-                self._position = kept.newest
-            group = self._group(follower)
-            group.add(follower)
+        async with self._news.reading() as session:
+            kept, position = await bounds(session), self._news.position
+            self._group(follower).add(follower)
             self.tell_passing_again()
-            follower.position = self._position
+            follower.position = position
             if after is None:
-                return begun(self.epoch, self._position)
+                return begun(self.epoch, position)
             event_id = position_of(after, self.epoch)
             if event_id is None or not kept.holds_all_after(event_id):
                 gone = event_id is not None and event_id < kept.oldest
-                return reset(self.epoch, self._position, "too_old" if gone else "unknown")
+                return reset(self.epoch, position, "too_old" if gone else "unknown")
             follower.position = event_id
-            follower.behind = event_id < self._position
+            follower.behind = event_id < position
             return b": goes on\n\n"
 
     def leave(self, follower: Follower) -> None:
@@ -135,9 +121,9 @@ class EventFeed:
     async def catch_up(self, follower: Follower) -> AsyncIterator[bytes]:
         """Yield what somebody who is behind has missed, from the database; what comes meanwhile waits for them."""
         follower.behind = False
-        until, selection = self._position, follower.selection
+        until, selection = self._news.position, follower.selection
         while follower.position < until and not follower.ended.is_set():
-            async with self._database.read() as session:
+            async with self._news.database.read() as session:
                 rows = await events_after(
                     session,
                     follower.position,
@@ -146,7 +132,7 @@ class EventFeed:
                     pod_id=selection.pod_id,
                     limit=_BATCH,
                 )
-                frames = await self._frames(session, rows)
+                frames = self._frames(await news_of(session, self._pods, rows))
             follower.position = EventId(rows[-1].id) if rows else until
             yield b"".join(frame.data for frame in frames)
         self.tell_passing_again()
@@ -157,54 +143,44 @@ class EventFeed:
         self._passing_at = float("-inf")
         self._wakeup.nudge()
 
-    # ---- the loop
+    # ---- handing out
 
     async def run(self) -> None:
-        """Read and hand out until cancelled. A database that does not answer costs time; nothing is lost."""
+        """Look after what nobody tells until cancelled. A database that does not answer costs time."""
         while True:
             await self._wakeup.sleep(self._seconds_to_next())
-            began = self._clock.monotonic()
             try:
-                while await self.look():
-                    pass
+                await self.look()
             except (SQLAlchemyError, OSError) as error:
-                log.warning("the events cannot be read; those who follow wait", error=str(error))
+                log.warning("the rights of those who follow cannot be read", error=str(error))
                 await self._clock.sleep(_RETRY_SECONDS)
-                self._wakeup.nudge()
-                continue
-            took = self._clock.monotonic() - began
-            await self._clock.sleep(max(_REST * took, _LEAST_REST_SECONDS))
 
     def _seconds_to_next(self) -> float | None:
         if not len(self):
             return None
         return _PASSING_SECONDS if self._passing_due else _LOOK_SECONDS
 
-    async def look(self) -> bool:
-        """Hand out what is new, and end whoever lost the right; tell whether there is more already."""
+    async def look(self) -> None:
+        """Hand out what has passed, and end whoever lost the right."""
+        if len(self):
+            async with self._news.reading() as session:
+                await self.hand_out(session, NOTHING)
+
+    async def hand_out(self, session: ReadSession, news: News) -> None:
+        """Hand out what is new to those who may see it, and what has passed; called while nobody can join."""
         if not len(self):
-            return False
-        async with self._lock:
-            async with self._database.read() as session:
-                rows = await events_after(session, self._position, limit=_BATCH)
-                frames = [*await self._frames(session, rows), *await self._passing(session, rows)]
-                lost = await self._without_right(session, self._asked_after(frames))
-            for follower in lost:
-                self.leave(follower)
-            # From here on nothing is awaited: who joined meanwhile joined at the old position and gets all of it.
-            for frame in frames:
-                for follower in self._wanting(frame):
-                    follower.put(frame)
-            if rows:
-                self._position = EventId(rows[-1].id)
-        return len(rows) == _BATCH
+            return
+        frames = [*self._frames(news), *await self._passing(session, news)]
+        for follower in await self._without_right(session, self._asked_after(frames)):
+            self.leave(follower)
+        for frame in frames:
+            for follower in self._wanting(frame):
+                follower.put(frame)
 
-    async def _frames(self, session: ReadSession, rows: Sequence[EventRow]) -> list[Frame]:
-        pod_ids = list(pods_of(rows))
-        views = {view.id: view for view in await self._pods.views_for_routes(session, pod_ids)} if pod_ids else {}
-        return [frame_of(row, views, self._addresses, self.epoch) for row in rows]
+    def _frames(self, news: News) -> list[Frame]:
+        return [frame_of(row, news.views, self._addresses, self.epoch) for row in news.rows]
 
-    async def _passing(self, session: ReadSession, rows: Collection[EventRow]) -> list[Frame]:
+    async def _passing(self, session: ReadSession, news: News) -> list[Frame]:
         """Return what has moved without an event since everybody was told."""
         began = self._clock.monotonic()
         self._passing_due = began < self._passing_at
@@ -216,8 +192,11 @@ class EventFeed:
         self._passing_at = max(began + _PASSING_SECONDS, now + _PASSING_REST * (now - began))
         frames = {view.id: passing_frame(view, self._addresses) for view in views}
         told, self._passed = self._passed, {pod_id: frame.data for pod_id, frame in frames.items()}
-        just_told = pods_of(rows)
-        return [frame for pod_id, frame in frames.items() if told.get(pod_id) != frame.data and pod_id not in just_told]
+        return [
+            frame
+            for pod_id, frame in frames.items()
+            if told.get(pod_id) != frame.data and pod_id not in news.views  # of those it was told just now
+        ]
 
     def _asked_after(self, frames: Iterable[Frame]) -> Collection[Follower]:
         """Return whose rights are looked at now: all, now and then, else those who get something."""

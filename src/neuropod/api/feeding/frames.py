@@ -3,7 +3,7 @@
 A position in the events is `<epoch>.<id>`: after a restore, which raises the epoch, ids of before mean nothing.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuropod.api.answers import event_answer, pod_answer
@@ -27,11 +27,6 @@ class Frame:
     owner_id: UserId
     pod_id: PodId | None
     data: bytes
-
-
-def pods_of(rows: Collection[EventRow]) -> set[PodId]:
-    """Return the pods that these events are about."""
-    return {PodId(row.pod_id) for row in rows if row.pod_id is not None}
 
 
 def frame_of(row: EventRow, views: Mapping[PodId, PodView], addresses: Addresses, epoch: int) -> Frame:

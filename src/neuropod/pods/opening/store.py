@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import record_events
@@ -35,6 +35,13 @@ from neuropod.words import Reason, Want
 
 Opened = Claimed | Wait | None
 
+_LOCKED = (
+    select(PodRow)
+    .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
+    .order_by(PodRow.id)
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
 _INSERT_INCARNATIONS = insert(IncarnationRow)
 _INSERT_ALLOCATIONS = insert(AllocationRow)
 
@@ -86,8 +93,7 @@ def _asked(claimed: Claimed) -> tuple[datetime, PodId]:
 
 async def _our_rows(session: Session, claims: Sequence[Claimed]) -> dict[PodId, PodRow]:
     tokens = {claimed.lease.pod_id: claimed.lease.token for claimed in claims}
-    query = select(PodRow).where(PodRow.id.in_(list(tokens))).order_by(PodRow.id).with_for_update()
-    rows = await session.scalars(query.execution_options(populate_existing=True))
+    rows = await session.scalars(_LOCKED, {"pod_ids": list(tokens)})
     return {PodId(row.id): row for row in rows if row.lease_token == tokens[PodId(row.id)]}
 
 

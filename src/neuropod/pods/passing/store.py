@@ -14,19 +14,21 @@ from neuropod.words import Want
 _MOST = 500  # told at once; who waits behind so many is told with the next event of theirs
 
 
+_PREPARED = exists().where(
+    IncarnationRow.pod_id == PodRow.id, IncarnationRow.ended_at.is_(None), IncarnationRow.phase == Phase.PENDING
+)
+_PASSING = (
+    select(PodRow.id)
+    .where(
+        PodRow.closed_at.is_(None),
+        PodRow.want == Want.RUNNING,
+        or_(PodRow.waiting_reason.in_(QUEUE_REASONS), _PREPARED),
+    )
+    .order_by(PodRow.requested_at, PodRow.id)
+    .limit(_MOST)
+)
+
+
 async def passing_pods(session: ReadSession) -> Sequence[PodId]:
     """Return the pods that wait in a queue, or whose newest run is being prepared, oldest request first."""
-    prepared = exists().where(
-        IncarnationRow.pod_id == PodRow.id, IncarnationRow.ended_at.is_(None), IncarnationRow.phase == Phase.PENDING
-    )
-    query = (
-        select(PodRow.id)
-        .where(
-            PodRow.closed_at.is_(None),
-            PodRow.want == Want.RUNNING,
-            or_(PodRow.waiting_reason.in_(QUEUE_REASONS), prepared),
-        )
-        .order_by(PodRow.requested_at, PodRow.id)
-        .limit(_MOST)
-    )
-    return [PodId(pod_id) for pod_id in await session.scalars(query)]
+    return [PodId(pod_id) for pod_id in await session.scalars(_PASSING)]

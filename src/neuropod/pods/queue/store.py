@@ -10,7 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from neuropod.catalogue.devices import Finder
@@ -36,26 +36,30 @@ async def lock_runtime(session: Session, runtime_id: RuntimeId) -> None:
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
+_RUNTIME_IDS: BindParameter[Any] = bindparam("runtime_ids", expanding=True)
+_AMOUNTS = (
+    select(
+        AllocationRow.runtime_id,
+        func.sum(AllocationRow.cpu_cores).label("cpu_cores"),
+        func.sum(AllocationRow.memory_bytes).label("memory_bytes"),
+        func.sum(AllocationRow.disk_bytes).label("disk_bytes"),
+        func.count(AllocationRow.device).label("devices"),
+    )
+    .where(AllocationRow.runtime_id.in_(_RUNTIME_IDS))
+    .group_by(AllocationRow.runtime_id)
+)
+_VOLUMES = (
+    select(VolumeRow.runtime_id, func.sum(VolumeRow.size_gb).label("gb"))
+    .where(VolumeRow.runtime_id.in_(_RUNTIME_IDS))
+    .group_by(VolumeRow.runtime_id)
+)
+
+
 async def taken_of(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> dict[RuntimeId, Taken]:
     """Return what is taken of each runtime."""
-    amounts = (
-        select(
-            AllocationRow.runtime_id,
-            func.sum(AllocationRow.cpu_cores).label("cpu_cores"),
-            func.sum(AllocationRow.memory_bytes).label("memory_bytes"),
-            func.sum(AllocationRow.disk_bytes).label("disk_bytes"),
-            func.count(AllocationRow.device).label("devices"),
-        )
-        .where(AllocationRow.runtime_id.in_(runtime_ids))
-        .group_by(AllocationRow.runtime_id)
-    )
-    volumes = (
-        select(VolumeRow.runtime_id, func.sum(VolumeRow.size_gb).label("gb"))
-        .where(VolumeRow.runtime_id.in_(runtime_ids))
-        .group_by(VolumeRow.runtime_id)
-    )
-    volume_gb = {row.runtime_id: int(row.gb) for row in await session.execute(volumes)}
-    rows = {row.runtime_id: row for row in await session.execute(amounts)}
+    of_these = {"runtime_ids": list(runtime_ids)}
+    volume_gb = {row.runtime_id: int(row.gb) for row in await session.execute(_VOLUMES, of_these)}
+    rows = {row.runtime_id: row for row in await session.execute(_AMOUNTS, of_these)}
     devices = await _devices(session, [runtime_id for runtime_id, row in rows.items() if row.devices])
     taken = {}
     for runtime_id in runtime_ids:
@@ -116,16 +120,19 @@ def _waits_before(waiting: Any) -> ColumnElement[bool]:
     )
 
 
+_WAITING = aliased(PodRow)
+_EARLIER_WAITING = (
+    select(PodRow.id, func.count(_WAITING.id))
+    .join(_WAITING, _waits_before(_WAITING), isouter=True)
+    .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
+    .group_by(PodRow.id)
+)
+
+
 async def earlier_waiting(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, int]:
     """Return how many wait on the same runtime for the same type and asked before each pod; one query."""
-    waiting = aliased(PodRow)
-    query = (
-        select(PodRow.id, func.count(waiting.id))
-        .join(waiting, _waits_before(waiting), isouter=True)
-        .where(PodRow.id.in_(pod_ids))
-        .group_by(PodRow.id)
-    )
-    return {PodId(pod_id): count for pod_id, count in await session.execute(query)}
+    rows = await session.execute(_EARLIER_WAITING, {"pod_ids": list(pod_ids)})
+    return {PodId(pod_id): count for pod_id, count in rows}
 
 
 async def rooms_of(
