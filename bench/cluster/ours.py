@@ -147,9 +147,11 @@ class Ours:
         return time.perf_counter() - began
 
     async def delete_all(self, ids: list[str]) -> None:
-        """Delete all, and return when nothing of them is left in the cluster."""
+        """Delete all, and return when nothing of them is left in the cluster nor to be done by the server."""
         await asyncio.gather(*(self.api("DELETE", f"/pods/{pod_id}") for pod_id in ids))
         await self.until_there(lambda there: not there)
+        while (await self.api("GET", "/pods?limit=1"))["items"]:
+            await asyncio.sleep(0.1)
 
     async def until_there(self, holds: Callable[[set[str]], bool]) -> None:
         while not holds(self._there):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy import delete
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
@@ -149,6 +150,27 @@ async def test_what_happened_to_a_pod_is_served_before_all_are_read_again(databa
         await until(lambda: len(table.routes) == 4, "the second pod's routes")
         assert asked == [None, [pod.id]]
         await until(lambda: asked[2:] == [None], "all to be read once more")
+
+
+async def test_what_goes_with_an_event_is_served_no_more_at_once(database):
+    table = RouteTable()
+    owner, pod, _ = await _ready_pod(database)
+    async with _following(_feed(table, database)):
+        await until(lambda: len(table.routes) == 2, "the first load")
+        loop = asyncio.get_running_loop()
+
+        began = loop.time()
+        for closes in (False, True):
+            async with database.write() as session:
+                if closes:
+                    (await session.get(type(pod), pod.id)).closed_at = NOW
+                else:
+                    await session.execute(delete(PortRow).where(PortRow.pod_id == pod.id, PortRow.port == 3000))
+                session.nudge(Topic.ROUTES)
+                await session.flush()
+                await record_event(session, "pod.edited", "edited", at=NOW, owner_id=owner.id, pod_id=pod.id)
+            await until(lambda left=0 if closes else 1: len(table.routes) == left, "the routes to go")
+        assert loop.time() - began < 5  # well before all are read again
 
 
 async def test_a_database_that_does_not_answer_leaves_the_routes_as_they_are(sqlite_url):

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from neuropod.db.engine import Database
-from neuropod.reconcile.sharing import Shared
+from neuropod.ids import RuntimeId
+from neuropod.reconcile.sharing import Shared, SharedCapacities
+from neuropod.runtimes.contract import Capacity, Runtime, RuntimeUnavailableError
 from reconcile.plant import Plant, Server
 from support.statements import statements
 
@@ -90,3 +93,47 @@ async def test_many_pods_are_launched_with_hardly_more_statements_than_one(
 
     assert len(plant.running()) == 13
     assert used[1] <= used[0] + 10
+
+
+class Counted:
+    """A runtime that is asked for its capacity only, and answers once the gate is open."""
+
+    id = RuntimeId("fake:one")
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gate = asyncio.Event()
+
+    async def capacity(self) -> Capacity:
+        self.asked += 1
+        await self.gate.wait()
+        if self.asked == 2:
+            raise RuntimeUnavailableError("it is away")
+        return Capacity(self.asked, 0, 0)
+
+
+async def test_a_capacity_is_asked_for_once_by_all_who_ask_meanwhile():
+    shared, runtime = SharedCapacities(), Counted()
+    asking = [asyncio.create_task(shared.of(cast("Runtime", runtime))) for _ in range(5)]
+    await asyncio.sleep(0)
+    runtime.gate.set()
+
+    assert [one.cpu_cores for one in await asyncio.gather(*asking)] == [1] * 5
+    failed = await asyncio.gather(*(shared.of(cast("Runtime", runtime)) for _ in range(2)), return_exceptions=True)
+    assert [type(one) for one in failed] == [RuntimeUnavailableError] * 2
+    assert (await shared.of(cast("Runtime", runtime))).cpu_cores == 3
+
+
+async def test_after_one_who_asked_in_vain_a_capacity_is_asked_for_anew():
+    shared, runtime = SharedCapacities(), Counted()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await shared.of(cast("Runtime", runtime))
+    asking = asyncio.create_task(shared.of(cast("Runtime", runtime)))
+    async with asyncio.timeout(5):
+        while runtime.asked < 2:
+            await asyncio.sleep(0)
+    await shared.aclose()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asking

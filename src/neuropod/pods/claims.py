@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from neuropod.ids import PodId, UserId
+from neuropod.ids import PodId, UserId, VolumeId
 from neuropod.pods.lifecycle import IncarnationFacts, Kill, PodFacts, Rest, Stop, observed
 from neuropod.runtimes.contract import Seen
 from neuropod.words import JupyterMode
@@ -19,6 +19,7 @@ class Lease:
     token: str
     generation: int
     jupyter: JupyterMode
+    volume_id: VolumeId | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from neuropod.pods.views import PodView
 _UNASKED_SECONDS = 3.0
 _RETRY_SECONDS = 1.0
 _REST = 4  # times as long as the last reading took: what comes meanwhile is read at once,
-_LEAST_REST_SECONDS = 0.05  # and so long at least: a burst of launches is told in tens rather than one by one
+_REST_SECONDS = 0.05  # and so long for each event that was told: a burst is told in tens rather than one by one,
+_LONGEST_REST_SECONDS = 0.4
 _BATCH = 200
 
 log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ class NewsReader:
     async def run(self) -> None:
         """Read and tell until cancelled. A database that does not answer costs time; nothing is lost."""
         while True:
-            began = self._clock.monotonic()
+            began, before = self._clock.monotonic(), self._position or 0
             try:
                 while await self.look():
                     pass
@@ -104,8 +105,8 @@ class NewsReader:
                 log.warning("the events cannot be read; those who follow wait", error=str(error))
                 await self._clock.sleep(_RETRY_SECONDS)
                 continue
-            took = self._clock.monotonic() - began
-            await self._clock.sleep(max(_REST * took, _LEAST_REST_SECONDS))
+            together_seconds = min(_REST_SECONDS * (self.position - before), _LONGEST_REST_SECONDS)
+            await self._clock.sleep(max(_REST * (self._clock.monotonic() - began), together_seconds))
             await self._wakeup.sleep(_UNASKED_SECONDS)
 
     async def look(self) -> bool:

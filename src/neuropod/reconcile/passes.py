@@ -135,7 +135,7 @@ class Pass:
                 assert_never(step)
 
     async def _open(self, claimed: Claimed) -> None:
-        capacity = await self._verb(self._runtime.capacity())
+        capacity = await self._verb(self._rows.capacity(self._runtime))
         result = await self._rows.open(claimed, capacity)
         self._claimed = result if isinstance(result, Claimed) else None
 

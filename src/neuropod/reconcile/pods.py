@@ -29,7 +29,7 @@ _LONGEST_SLEEP_SECONDS = 3600.0
 _WATCH_AGAIN_SECONDS = 1.0
 _TOGETHER_SECONDS = 0.05  # after a claim, for each pod that it found: in a burst the next one then finds many,
 _LONGEST_TOGETHER_SECONDS = 0.4
-_BREATH_SECONDS = 0.02  # after a turn without a claim: what nudges meanwhile is looked at in one turn
+_BREATH_SECONDS = 0.05  # after a turn without a claim: what nudges meanwhile is looked at in one turn
 _CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
 
 

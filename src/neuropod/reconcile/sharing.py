@@ -1,7 +1,9 @@
-"""What passes ask of the database, together: those that ask while a transaction is under way share the next one.
+"""What passes ask of the database and of runtimes, together. Made by the pods loop.
 
-A burst of launches would otherwise pay for a transaction per pod and step, and wait in the line of writers for each.
-One that fails is tried again pod by pod, so that one bad row spoils nothing for the others. Made by the pods loop.
+Those that ask the database while a transaction is under way share the next one: a burst of launches would otherwise pay
+for a transaction per pod and step, and wait in the line of writers for each. One that fails is tried again pod by pod,
+so that one bad row spoils nothing for the others. And those that ask a runtime for its capacity share the answer that
+is under way: it is counted over all pods there.
 """
 
 import asyncio
@@ -9,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from neuropod.db.engine import Database
-from neuropod.ids import PodId
+from neuropod.ids import PodId, RuntimeId
 from neuropod.kit.clock import Clock
 from neuropod.pods.claims import Claimed, Outcome
 from neuropod.pods.opening.store import Opened, open_incarnations
 from neuropod.pods.runs.store import record_passes
 from neuropod.pods.service import Pods
 from neuropod.pods.workload import Lacking
-from neuropod.runtimes.contract import Capacity, Workload, WorkloadRejectedError
+from neuropod.runtimes.contract import Capacity, Runtime, Workload, WorkloadRejectedError
 from neuropod.words import Reason
 
 AskT = TypeVar("AskT")
@@ -45,8 +47,13 @@ class SharedRows:
 
         self._opened = opened
         self._opens: dict[str, Shared[tuple[Claimed, Capacity], Opened]] = {}
+        self._capacities = SharedCapacities()
         self._workloads = Shared(read)
         self._records = Shared(recorded)
+
+    async def capacity(self, runtime: Runtime) -> Capacity:
+        """Return what `runtime.capacity` does. Raises what it raises."""
+        return await self._capacities.of(runtime)
 
     async def open(self, claimed: Claimed, capacity: Capacity) -> Opened:
         """Make the pod's next incarnation, or let it wait (`pods.opening`)."""
@@ -76,8 +83,45 @@ class SharedRows:
         """End what is under way; for when nobody waits any more."""
         for opens in self._opens.values():
             await opens.aclose()
+        await self._capacities.aclose()
         await self._workloads.aclose()
         await self._records.aclose()
+
+
+class SharedCapacities:
+    """The capacities of runtimes, each asked once for all who ask meanwhile."""
+
+    def __init__(self) -> None:
+        self._asked: dict[RuntimeId, asyncio.Task[Capacity]] = {}
+
+    async def of(self, runtime: Runtime) -> Capacity:
+        """Return what `runtime.capacity` does. Raises what it raises."""
+        asked = self._asked.get(runtime.id)
+        if asked is None:
+            asked = self._asked[runtime.id] = asyncio.create_task(_capacity_of(runtime))
+            asked.add_done_callback(lambda done: self._drop(runtime.id, done))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            self._drop(runtime.id, asked)  # should it hang, whoever comes next asks anew
+            raise
+
+    def _drop(self, runtime_id: RuntimeId, asked: "asyncio.Task[Capacity]") -> None:
+        if self._asked.get(runtime_id) is asked:
+            del self._asked[runtime_id]
+        if asked.done() and not asked.cancelled():
+            asked.exception()  # whoever asked has it, unless they are all gone
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        under_way = list(self._asked.values())
+        for asked in under_way:
+            asked.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _capacity_of(runtime: Runtime) -> Capacity:
+    return await runtime.capacity()
 
 
 class Shared(Generic[AskT, AnswerT]):

@@ -29,7 +29,7 @@ from neuropod.settings import Addresses, EventSettings
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
 _PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start,
-_PASSING_REST = 50  # and times as long as the last such look took: with a hundred of them they are many
+_PASSING_REST = 100  # and times as long as the last such look took: with a hundred of them they are many
 _BATCH = 200
 
 log = structlog.get_logger(__name__)

@@ -19,7 +19,7 @@ from neuropod.accounts.records import UserRow
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import record_events
 from neuropod.db.leases import claim
-from neuropod.ids import PodId, RuntimeId, UserId
+from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods.claims import Claimed, Lease, Outcome, facts_after
 from neuropod.pods.guard.store import (
     STATUS_CHANGED,
@@ -127,6 +127,7 @@ async def claim_pods(
                 row.lease_token or "",
                 row.generation,
                 JupyterMode(row.jupyter),
+                VolumeId(row.volume_id) if row.volume_id is not None else None,
             ),
             pod_facts(row, incarnations.get(PodId(row.id)), policy=policy, room=rooms.get(PodId(row.id))),
         )
@@ -182,7 +183,7 @@ async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: d
     )
     await give_back(session, [one.claimed.lease.pod_id for one, _ in ours if one.gives_back], now)
     await _write_facts(session, [(one, facts) for one, facts in ours if _has_news(one, facts)])
-    await _mark_made(session, [facts.id for one, facts in ours if _has_begun(one.claimed.facts, facts)], now)
+    await _mark_made(session, [(one.claimed, facts) for one, facts in ours], now)
     for runtime_id in sorted(moved & {one.claimed.facts.runtime_id for one, _ in ours}):
         await wake_next(session, runtime_id, now)
     await _tell(session, [(one.claimed, facts) for one, facts in ours], now)
@@ -201,7 +202,7 @@ async def close_incarnation(
         current = observed(current, seen, now)
     facts = replace(claimed.facts, incarnation=closed(current, close))
     await _write_facts(session, [(Outcome(claimed, seen, None), facts)])
-    await _mark_made(session, [facts.id] if _has_begun(claimed.facts, facts) else [], now)
+    await _mark_made(session, [(claimed, facts)], now)
     await _tell(session, [(claimed, facts)], now)
     return Claimed(claimed.lease, facts)
 
@@ -252,14 +253,15 @@ def _has_begun(before: PodFacts, after: PodFacts) -> bool:
     return now is not None and now.started_at is not None and (was is None or was.started_at is None)
 
 
-async def _mark_made(session: Session, pod_ids: Sequence[PodId], now: datetime) -> None:
+async def _mark_made(session: Session, pods: Sequence[tuple[Claimed, PodFacts]], now: datetime) -> None:
     """Write down that the volumes of pods whose process has begun are there."""
-    if not pod_ids:
+    begun = [claimed.lease.volume_id for claimed, facts in pods if _has_begun(claimed.facts, facts)]
+    volume_ids = [volume_id for volume_id in begun if volume_id is not None]
+    if not volume_ids:
         return
-    attached = select(PodRow.volume_id).where(PodRow.id.in_(pod_ids))
     await session.execute(
         update(VolumeRow)
-        .where(VolumeRow.id.in_(attached), VolumeRow.made_at.is_(None))
+        .where(VolumeRow.id.in_(volume_ids), VolumeRow.made_at.is_(None))
         .values(made_at=now)
         .execution_options(synchronize_session=False)
     )
