@@ -26,9 +26,9 @@ from neuropod.pods.views import PodView
 
 _UNASKED_SECONDS = 3.0
 _RETRY_SECONDS = 1.0
-_REST = 4  # times as long as the last reading took: what comes meanwhile is read at once,
-_REST_SECONDS = 0.05  # and so long for each event that was told: a burst is told in tens rather than one by one,
-_LONGEST_REST_SECONDS = 0.4
+_REST = 3  # times as long as the last reading took: what comes meanwhile is read at once,
+_REST_SECONDS = 0.03  # and so long for each event that was told: a burst is told in tens rather than one by one,
+_LONGEST_REST_SECONDS = 0.15
 _BATCH = 200
 
 log = structlog.get_logger(__name__)

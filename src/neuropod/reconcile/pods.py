@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 3600.0
 _WATCH_AGAIN_SECONDS = 1.0
-_TOGETHER_SECONDS = 0.05  # after a claim, for each pod that it found: in a burst the next one then finds many,
-_LONGEST_TOGETHER_SECONDS = 0.4
-_BREATH_SECONDS = 0.05  # after a turn without a claim: what nudges meanwhile is looked at in one turn
+_TOGETHER_SECONDS = 0.03  # after a claim, for each pod that it found: in a burst the next one then finds many,
+_LONGEST_TOGETHER_SECONDS = 0.15
+_BREATH_SECONDS = 0.03  # after a turn without a claim: what nudges meanwhile is looked at in one turn
 _CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
 
 
