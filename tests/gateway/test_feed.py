@@ -13,6 +13,7 @@ from websockets.asyncio.server import serve
 
 from neuropod.db.engine import Database, Topic
 from neuropod.db.events import record_event
+from neuropod.gateway import feed
 from neuropod.gateway.app import Gateway, serving_config
 from neuropod.gateway.feed import DatabaseFeed
 from neuropod.gateway.gate import Credential
@@ -130,47 +131,45 @@ async def test_a_commit_that_nudges_is_served_at_once(database):
         await until(lambda: not table.routes, "the route to go")
 
 
-async def test_what_happened_to_a_pod_is_served_before_all_are_read_again(database):
-    asked = []
+class Counting:
+    """Pods, and what was asked of them; None: all."""
 
-    class Counting:
-        def __init__(self):
-            self.pods = _pods()
+    def __init__(self):
+        self.pods, self.asked = _pods(), []
 
-        async def views_for_routes(self, session, pod_ids=None):
-            asked.append(pod_ids)
-            return await self.pods.views_for_routes(session, pod_ids)
+    async def views_for_routes(self, session, pod_ids=None):
+        self.asked.append(pod_ids)
+        return await self.pods.views_for_routes(session, pod_ids)
 
-    table = RouteTable()
+
+async def test_what_happened_to_a_pod_is_served_before_all_are_read_again(database, monkeypatch):
+    monkeypatch.setattr(feed, "_TOLD_SECONDS", 2.0)
+    table, pods = RouteTable(), Counting()
     await _ready_pod(database)
-    feed = _feed(table, database, Counting())
-    async with _following(feed):
+    async with _following(_feed(table, database, pods)):
         await until(lambda: table.loaded, "the first load")
         _, pod, _ = await _ready_pod(database, told=True)
         await until(lambda: len(table.routes) == 4, "the second pod's routes")
-        assert asked == [None, [pod.id]]
-        await until(lambda: asked[2:] == [None], "all to be read once more")
+        assert pods.asked == [None, [pod.id]]
+        await until(lambda: pods.asked[2:] == [None], "all to be read once more")
 
 
-async def test_what_goes_with_an_event_is_served_no_more_at_once(database):
-    table = RouteTable()
+async def test_what_goes_with_an_event_is_served_no_more_before_all_are_read_again(database):
+    table, pods = RouteTable(), Counting()
     owner, pod, _ = await _ready_pod(database)
-    async with _following(_feed(table, database)):
+    async with _following(_feed(table, database, pods)):
         await until(lambda: len(table.routes) == 2, "the first load")
-        loop = asyncio.get_running_loop()
-
-        began = loop.time()
-        for closes in (False, True):
+        for left in (1, 0):
             async with database.write() as session:
-                if closes:
-                    (await session.get(type(pod), pod.id)).closed_at = NOW
-                else:
+                if left:
                     await session.execute(delete(PortRow).where(PortRow.pod_id == pod.id, PortRow.port == 3000))
+                else:
+                    (await session.get(type(pod), pod.id)).closed_at = NOW
                 session.nudge(Topic.ROUTES)
                 await session.flush()
                 await record_event(session, "pod.edited", "edited", at=NOW, owner_id=owner.id, pod_id=pod.id)
-            await until(lambda left=0 if closes else 1: len(table.routes) == left, "the routes to go")
-        assert loop.time() - began < 5  # well before all are read again
+            await until(lambda left=left: len(table.routes) == left, "the routes to go")
+        assert pods.asked == [None, [pod.id], [pod.id]]
 
 
 async def test_a_database_that_does_not_answer_leaves_the_routes_as_they_are(sqlite_url):
