@@ -4,7 +4,8 @@ Made once per process: by server with a DatabaseFeed and a LocalDoorkeeper, by o
 their remote halves. What is needed around it:
 
     gateway = Gateway(settings, addresses, installation, runtimes, doorkeeper, clock)
-    feed = DatabaseFeed(gateway.table, database, pods); tasks.start(feed.run(), …); tasks.start(gateway.run(), …)
+    feed = DatabaseFeed(gateway.table, database, news, pods, clock)
+    tasks.start(feed.run(), …); tasks.start(news.run(), …); tasks.start(gateway.run(), …)
     uvicorn.Server(serving_config(asgi_app, gateway, settings, …))
 
 There is no ASGI app for pod hosts: FrontProtocol serves them below ASGI (front.py says why).

@@ -39,7 +39,7 @@ class DatabaseFeed:
         self._due_at = float("-inf")  # when all are read again
         self._soonest_at = float("-inf")  # not before
         self._hosts: dict[PodId, set[str]] = {}
-        news.follow(self.heard)
+        news.listen(self.heard)
         database.listen(self._told)
 
     def _told(self, topics: frozenset[Topic]) -> None:

@@ -52,7 +52,7 @@ class News:
 
 NOTHING = News((), {})
 
-Follower = Callable[[ReadSession, News], Awaitable[None]]
+NewsListener = Callable[[ReadSession, News], Awaitable[None]]
 
 
 class NewsReader:
@@ -62,15 +62,15 @@ class NewsReader:
         self.database = database  # for who follows and reads at their own pace
         self._pods = pods
         self._clock = clock
-        self._followers: list[Follower] = []
+        self._listeners: list[NewsListener] = []
         self._position: EventId | None = None
         self._lock = asyncio.Lock()
         self._wakeup = Wakeup()
         database.listen(self._told)
 
-    def follow(self, follower: Follower) -> None:
-        """Tell `follower` all that happens from now on. After an error it is told the same again."""
-        self._followers.append(follower)
+    def listen(self, listener: NewsListener) -> None:
+        """Tell `listener` all that happens from now on, after those that came before; after an error the same again."""
+        self._listeners.append(listener)
 
     @property
     def position(self) -> EventId:
@@ -115,8 +115,8 @@ class NewsReader:
             rows = await events_after(session, self.position, limit=_BATCH)
             if rows:
                 news = await news_of(session, self._pods, rows)
-                for follower in self._followers:
-                    await follower(session, news)
+                for listener in self._listeners:
+                    await listener(session, news)
                 self._position = EventId(rows[-1].id)
         return len(rows) == _BATCH
 

@@ -27,7 +27,10 @@ Run = tuple[PodId, int]  # a pod and the number of an incarnation
 
 
 class SharedRows:
-    """Opens incarnations, reads what they run and records outcomes, for many passes at once where many ask."""
+    """Opens incarnations, reads what they run and records outcomes, for many passes at once where many ask.
+
+    Before an incarnation is opened its runtime's capacity is asked, in the same way.
+    """
 
     def __init__(self, database: Database, pods: Pods, clock: Clock) -> None:
         async def opened(asks: Sequence[tuple[Claimed, Capacity]]) -> Sequence[Opened]:
@@ -98,7 +101,7 @@ class SharedCapacities:
         """Return what `runtime.capacity` does. Raises what it raises."""
         asked = self._asked.get(runtime.id)
         if asked is None:
-            asked = self._asked[runtime.id] = asyncio.create_task(_capacity_of(runtime))
+            asked = self._asked[runtime.id] = asyncio.create_task(runtime.capacity())
             asked.add_done_callback(lambda done: self._drop(runtime.id, done))
         try:
             return await asyncio.shield(asked)
@@ -118,10 +121,6 @@ class SharedCapacities:
         for asked in under_way:
             asked.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
-
-
-async def _capacity_of(runtime: Runtime) -> Capacity:
-    return await runtime.capacity()
 
 
 class Shared(Generic[AskT, AnswerT]):

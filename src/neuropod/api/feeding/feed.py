@@ -28,6 +28,8 @@ from neuropod.settings import Addresses, EventSettings
 
 _LOOK_SECONDS = 3.0  # below the five in which a revocation must hold
 _RETRY_SECONDS = 1.0
+_REST = 2  # times as long as the last look took, and so long at least: many may come at once, each with a nudge
+_LEAST_REST_SECONDS = 0.05
 _PASSING_SECONDS = 1.0  # what passes is looked at no more often: it takes the views of all pods that start,
 _PASSING_REST = 100  # and times as long as the last such look took: with a hundred of them they are many
 _BATCH = 200
@@ -63,7 +65,7 @@ class EventFeed:
         self._passing_due = False  # they may have moved since
         self._wakeup = Wakeup()
         self._looked_at = clock.monotonic()
-        news.follow(self.hand_out)
+        news.listen(self.hand_out)
 
     def measured_by(self, metrics: Metrics) -> "EventFeed":
         """Tell operators how many follow."""
@@ -149,11 +151,15 @@ class EventFeed:
         """Look after what nobody tells until cancelled. A database that does not answer costs time."""
         while True:
             await self._wakeup.sleep(self._seconds_to_next())
+            began = self._clock.monotonic()
             try:
                 await self.look()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("the rights of those who follow cannot be read", error=str(error))
                 await self._clock.sleep(_RETRY_SECONDS)
+                self._wakeup.nudge()
+                continue
+            await self._clock.sleep(max(_REST * (self._clock.monotonic() - began), _LEAST_REST_SECONDS))
 
     def _seconds_to_next(self) -> float | None:
         if not len(self):
