@@ -1,14 +1,19 @@
-"""Bursts, in turns with the floor's: to the last 200, the server's own CPU meanwhile, and to the end of all."""
+"""Bursts, in turns with the floors': to the last 200, the server's own CPU meanwhile, and to the end of all.
+
+Who is first changes from round to round, each is in each place as often, and each begins on a machine at rest.
+"""
 
 import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench.cluster.floor import Floor, Floors
 from bench.cluster.ours import Ours
+from bench.cluster.quiet import until_quiet
 from bench.report import Figure, at_most, spread
 
-ROUNDS = {25: 3, 100: 2}
+ROUNDS = {25: 9, 100: 6}  # multiples of the three who take turns; the smaller ones vary more
 
 
 @dataclass
@@ -30,11 +35,10 @@ async def measure(bare: Floors, server: Ours, emit: Callable[[Figure], Awaitable
 
 async def _of(size: int, rounds: int, bare: Floors, server: Ours, emit: Callable[[Figure], Awaitable[None]]) -> None:
     same, plain, ours = Seconds(), Seconds(), Seconds()
-    cpu, end_cpu = [], []
-    for turn in range(rounds):
-        names = [f"burst-{size}-{turn}-{number}" for number in range(size)]
-        await same.of(bare.same, names)
-        await plain.of(bare.plain, names)
+    cpu: list[float] = []
+    end_cpu: list[float] = []
+
+    async def of_ours(names: list[str]) -> None:
         before = server.cpu_seconds()
         seconds, ids = await server.burst(names)
         ours.bursts.append(seconds)
@@ -43,6 +47,13 @@ async def _of(size: int, rounds: int, bare: Floors, server: Ours, emit: Callable
         ours.ends.append(await server.stop_all(ids))
         end_cpu.append(server.cpu_seconds() - launched)
         await server.delete_all(ids)
+
+    turns = [partial(same.of, bare.same), partial(plain.of, bare.plain), of_ours]
+    for number in range(rounds):
+        first = number % len(turns)
+        for take in (*turns[first:], *turns[:first]):
+            await until_quiet()
+            await take([f"burst-{size}-{number}-{each}" for each in range(size)])
 
     def against(mine: list[float], floor: list[float], least: list[float]) -> tuple[float, str]:
         details = f"ours {spread(mine)} s, floor {spread(floor)} s; {_ratio(mine, least):.2f} of plain Pods"

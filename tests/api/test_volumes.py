@@ -4,8 +4,8 @@ from typing import Any
 
 from httpx import AsyncClient
 
-from neuropod.pods.runs.store import record_pass
 from neuropod.runtimes.contract import RuntimeUnavailableError
+from support.alone import record_pass
 from support.api import POD, ApiWorld
 from support.workloads import workload_of
 

@@ -1,8 +1,10 @@
 """Why a pod does not run, or ended: each reason provoked on a real cluster, and told in words that help."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,24 @@ class TestRefused:
         assert "limits.cpu" in str(refused.value)
         assert looked is None
 
+    async def test_the_quotas_of_many_new_users_hold_from_their_first_pods_on(
+        self, tmp_path: Path, installation: InstallationId
+    ):
+        async def second_pod(runtime: KubernetesRuntime) -> Reason:
+            owner = UserId(new_id("usr"))
+            await runtime.ensure(sleeper(installation, owner))
+            with pytest.raises(WorkloadRejectedError) as refused:
+                await runtime.ensure(sleeper(installation, owner))
+            return refused.value.reason
+
+        told = []
+        async with opened(tmp_path, installation, cluster_settings(user_cpu_cores=1)) as runtime:
+            with busy(4):
+                for _ in range(3):
+                    told += await asyncio.gather(*(second_pod(runtime) for _ in range(12)))
+
+        assert set(told) == {Reason.QUOTA}
+
     async def test_what_an_administrators_policy_denies(
         self, runtime: KubernetesRuntime, admin: KubeClient, installation: InstallationId, owner: UserId
     ):
@@ -206,6 +226,18 @@ class TestEnd:
 
         assert seen.reason is Reason.DISK_FULL
         assert "ephemeral" in seen.message
+
+
+@contextmanager
+def busy(programs: int) -> Iterator[None]:
+    """Let the machine be busy, so that the API server learns late of what was made."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from neuropod.kit.terminal.exits import Exit
+from neuropod.runtimes.local.state import read_state
 from support.servers import Server, running_server, wait_for
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("backup")]
@@ -27,9 +28,14 @@ def server() -> Iterator[Server]:
     rmtree(folder)
 
 
-def _standing(server: Server) -> set[str]:
-    """The incarnations that the machine holds, by their state files."""
-    return {f"{one.parent.parent.name}.{one.parent.name}" for one in server.data_dir.glob("pods/pod_*/*/state.json")}
+def _standing(server: Server) -> dict[str, str]:
+    """The incarnations that the machine holds, each with the identity of what stands there."""
+    found = {}
+    for path in server.data_dir.glob("pods/pod_*/*"):
+        state = read_state(path)
+        if state is not None:
+            found[f"{state.pod}.{state.incarnation}"] = state.identity
+    return found
 
 
 def _json(server: Server, *words: str) -> dict[str, Any]:
@@ -82,11 +88,14 @@ def test_after_a_restore_old_pods_go_on_and_newer_ones_wait_for_a_confirmation(s
     assert unknown == {(new["id"], 1), (again["id"], 2)}
     assert server.api.get("/pods/new").status_code == 404
     assert server.pod("old")["incarnation"]["number"] == 1
-    assert {f"{new['id']}.1", f"{again['id']}.2", f"{old['id']}.1"} <= _standing(server)
+    before = _standing(server)
+    assert {f"{new['id']}.1", f"{again['id']}.2", f"{old['id']}.1"} <= before.keys()
 
-    # Once somebody confirms, they go; the pod that had been restarted since runs as the older database says.
+    # Once somebody confirms, they go; the pod that had been restarted since has, by the older database, lost its
+    # first run, and gets a second one: another one than the second run that is swept.
     assert server.api.post("/system/epoch/confirm").json() == {"epoch": 1, "changed": True}
-    wait_for(lambda: not {f"{new['id']}.1", f"{again['id']}.2"} & _standing(server), "both to be swept")
+    wait_for(lambda: set(before.values()) & set(_standing(server).values()) == {before[f"{old['id']}.1"]}, "the sweep")
+    wait_for(lambda: server.pod("again")["incarnation"]["number"] == 2, "its loss to be seen")
     server.wait_for_status("again", "running")
 
     assert server.pod("old")["incarnation"]["number"] == 1

@@ -22,16 +22,20 @@ class Crowd:
         self._count = servers
         self._servers: list[Server] = []
         self._asleep: list[tuple[Server, Fate, asyncio.Task[None]]] = []
-        self._deaths = 0
-        self._woken = 0
+        self._met = 0  # who died, or stood still
 
-    async def live(self, *, rounds: int) -> tuple[int, int]:
-        """Return how many deaths there were, and how many slept over other servers' work."""
+    async def live(self, *, rounds: int, fates: int) -> None:
+        """Live so many rounds, and on until so many servers met their fate; then hold the world against the wishes.
+
+        How many moments a turn has depends on which passes share transactions, and so on how fast the machine is.
+        """
         await self._plant.set_up()
         try:
             self._servers = [self._new_server() for _ in range(self._count)]
-            for _ in range(rounds):
+            lived = 0
+            while lived < rounds or self._met < fates:
                 await self._round()
+                lived += 1
             await self._wake(len(self._asleep))
             await settle(self._plant, *self._servers, resync=True)
             await check(self._plant)
@@ -42,7 +46,6 @@ class Crowd:
             await self._plant.world.aclose()
             for database in self._databases:
                 await database.aclose()
-        return self._deaths, self._woken
 
     def _new_server(self) -> Server:
         """Return another server, with connections of its own where the database allows several servers."""
@@ -76,10 +79,9 @@ class Crowd:
             if life is None:
                 return server
             self._asleep.append((server, fate, life))
-        elif await dies(server, fate):
-            self._deaths += 1
-        else:
+        elif not await dies(server, fate):
             return server
+        self._met += 1
         return self._new_server()
 
     async def _wake(self, count: int) -> None:
@@ -89,4 +91,3 @@ class Crowd:
             fate.woken.set()
             await life
             await server.aclose()
-            self._woken += 1

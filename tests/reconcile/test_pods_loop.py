@@ -25,6 +25,36 @@ async def test_a_launch_writes_four_times_at_most(plant: Plant, server: Server):
     assert plant.database.write_transactions - before <= 4
 
 
+async def test_pods_that_end_together_are_recorded_together(plant: Plant, server: Server):
+    names = [f"lab-{number}" for number in range(10)]
+    for name in names:
+        await plant.launch(server, name)
+    await server.turn()
+    for name in names:
+        await plant.ask(server.pods.stop_pod, name)
+    before = plant.database.write_transactions
+
+    await server.turn()
+
+    assert [await plant.status(server, name) for name in names] == [Status.STOPPED] * len(names)
+    assert plant.database.write_transactions - before < 2 * len(names)
+
+
+async def test_while_a_runtime_is_at_work_on_many_the_loop_rests_longer_between_turns(plant: Plant, server: Server):
+    plant.world.default_script = Script(prepare_seconds=600)
+    alone = (await server.loop.turn()).pause_seconds
+    for number in range(20):
+        await plant.launch(server, f"lab-{number}")
+    await server.turn()
+
+    many = (await server.loop.turn()).pause_seconds
+    await plant.clock.advance(31)  # who takes that long is waited for by nobody
+    await server.turn()
+    late = (await server.loop.turn()).pause_seconds
+
+    assert alone == late < many < 0.5  # seconds
+
+
 async def test_a_stopped_pod_starts_again_as_its_next_incarnation(plant: Plant, server: Server):
     pod = await plant.launch(server)
     await server.turn()

@@ -51,6 +51,30 @@ async def test_who_asks_while_others_are_answered_shares_the_next_answer():
     assert answers.batches == [[1], [2, 3, 4]]
 
 
+@pytest.mark.parametrize(("at_work", "together"), [(2, [[1], [2]]), (10, [[1, 2]])])
+async def test_while_many_are_at_work_one_waits_a_moment_for_the_others(at_work: int, together: list[list[int]]):
+    answers = Answers()
+    shared = Shared(answers, lambda: at_work)
+
+    first = asyncio.create_task(shared.ask(1))
+    await asyncio.sleep(0.01)
+
+    assert await asyncio.gather(first, shared.ask(2)) == [2, 4]
+    assert answers.batches == together
+
+
+async def test_when_all_who_are_at_work_have_asked_nobody_waits():
+    answers = Answers()
+    shared = Shared(answers, lambda: 5)
+
+    asking = [asyncio.create_task(shared.ask(number)) for number in range(1, 6)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert answers.batches == [[1, 2, 3, 4, 5]]
+    assert await asyncio.gather(*asking) == [2, 4, 6, 8, 10]
+
+
 async def test_one_that_fails_spoils_nothing_for_the_others():
     shared = Shared(Answers())
 

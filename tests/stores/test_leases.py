@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Database
-from neuropod.db.leases import claim
+from neuropod.db.leases import Claims
 from neuropod.pods.records import PodRow
 from support.rows import pod_row, user_row
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLAIMS = Claims(PodRow)
 
 
 async def _due_pods(database: Database, count: int) -> None:
@@ -22,7 +23,7 @@ async def _due_pods(database: Database, count: int) -> None:
 
 async def _claim(database: Database, now: datetime = NOW, limit: int = 20) -> list[str]:
     async with database.write() as session:
-        rows = await claim(session, PodRow, now=now, lease_seconds=30, limit=limit)
+        rows = await CLAIMS.take(session, now=now, lease_seconds=30, limit=limit)
         return [row.id for row in rows]
 
 

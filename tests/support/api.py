@@ -31,7 +31,7 @@ from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.pods.lifecycle import Policy, Wait
 from neuropod.pods.news import NewsReader
-from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation
+from neuropod.pods.runs.store import Claimed, claim_pods
 from neuropod.pods.service import Pods
 from neuropod.runtimes.fake.runtime import FakeRuntime
 from neuropod.runtimes.fake.world import FakeWorld
@@ -39,6 +39,7 @@ from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_templates
 from neuropod.words import Role, Scope
+from support.alone import open_incarnation
 from support.clocks import ManualClock
 from support.workloads import workload_of
 

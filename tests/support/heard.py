@@ -3,7 +3,7 @@
 import json
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -11,7 +11,7 @@ from support.servers import ADMIN_KEY, Server
 
 
 class Heard:
-    """A client that follows everybody's events on one server, over its restarts."""
+    """A client that follows everybody's events on one server, over its restarts, until its block ends."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -57,6 +57,9 @@ class Heard:
     def kinds(self, pod: str) -> list[str]:
         return [one["kind"] for one in self.events if one["pod_id"] == pod]
 
-    def end(self) -> None:
-        """Follow no more: the thread ends with its stream, which ends with its server."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Follow no more, also after a failure: the thread ends with its stream, which ends with its server."""
         self._ends.set()

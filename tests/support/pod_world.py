@@ -13,7 +13,7 @@ from neuropod.kit.secrets import SecretBox
 from neuropod.pods.launch import LaunchRequest
 from neuropod.pods.lifecycle import Policy
 from neuropod.pods.quoting import Quote
-from neuropod.pods.runs.store import Claimed, claim_pods, open_incarnation, record_pass, release
+from neuropod.pods.runs.store import Claimed, claim_pods, release
 from neuropod.pods.service import Pods
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability, Capacity, Phase, Seen, WorkloadId
@@ -21,6 +21,7 @@ from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import Settings
 from neuropod.templates.service import load_starters as load_templates
 from neuropod.words import Reason, Role, Scope
+from support.alone import open_incarnation, record_pass
 from support.clocks import ManualClock
 from support.rows import user_row
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,11 +169,22 @@ class Supervisor:
         for hierarchy in cgroup_hierarchies():
             (hierarchy / self._cluster.cgroup / node.name).mkdir(parents=True, exist_ok=True)
         labels = {"nvidia.com/gpu.product": node.gpu_product, "nvidia.com/gpu.present": "true"}
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # As a kubelet registers: without a condition the Node would take Pods before there is a kubelet.
+        not_ready = {
+            "type": "Ready",
+            "status": "False",
+            "reason": "KubeletNotReady",
+            "message": "the kubelet has not started yet",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
         body = {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": node.name, "labels": labels},
             "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
+            "status": {"conditions": [not_ready]},
         }
         try:
             self.api.call("POST", "/api/v1/nodes", body)

@@ -42,7 +42,8 @@ from neuropod.api.routes import (
 from neuropod.api.watching import SmallBodies, Watch
 from neuropod.wire.problems import Problem
 
-API_ROUTES = (
+API_ROUTES = (  # looked through one after another for each request: the most asked first
+    pods,
     session,
     me,
     users,
@@ -52,7 +53,6 @@ API_ROUTES = (
     key_requests,
     templates,
     gpu_types,
-    pods,
     usage,
     ports,
     volumes,

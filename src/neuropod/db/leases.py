@@ -1,19 +1,19 @@
 """Leases: a claim on a row, with a token and an end. A loop works on a row only while it holds its lease.
 
-`claim` takes due rows in one UPDATE whose outer WHERE repeats the lease condition: two claimers may pick the same row
+`Claims` takes due rows in one UPDATE whose outer WHERE repeats the lease condition: two claimers may pick the same row
 in their inner SELECT, and without it both would get it (measured on PostgreSQL: 168 to 172 of 200 rows claimed twice).
 Who records later does it with `WHERE id = … AND lease_token = …`; zero rows changed means another worker took over.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, Executable, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import Session
-from neuropod.db.record import Record
+from neuropod.db.record import Record, UtcDateTime
 from neuropod.kit.identifiers import new_token
 
 
@@ -38,38 +38,60 @@ class LeasedRecord(Leased, Record):
 RowT = TypeVar("RowT", bound=LeasedRecord)
 
 
-async def claim(
-    session: Session,
-    record: type[RowT],
-    *,
-    now: datetime,
-    lease_seconds: float,
-    limit: int,
-    where: ColumnElement[bool] | None = None,
-    nudged: Collection[str] = (),
-) -> Sequence[RowT]:
-    """Claim up to `limit` due rows whose lease is free, earliest first, under one fresh token.
+_NOW = bindparam("now", type_=UtcDateTime())
 
-    `where` narrows the rows (a server claims only pods of runtimes that it has opened). `nudged` rows count as due
-    whatever their `due_at` says, so that a nudge inside this process needs no write of its own. The rows returned
-    carry the token and are due until their work is recorded, nudged ones too: who dies over one leaves it to the next.
-    Their order is not promised.
+
+class Claims(Generic[RowT]):
+    """How rows of one record are claimed; built once, since each turn of a loop claims.
+
+    `where` narrows the rows (a server claims only pods of runtimes that it has opened), with parameters of its own.
     """
-    free = or_(record.lease_until.is_(None), record.lease_until <= now)
-    is_due: ColumnElement[bool] = record.due_at <= now
-    if nudged:
-        is_due = or_(is_due, record.id.in_(nudged))
+
+    def __init__(self, record: type[RowT], where: ColumnElement[bool] | None = None) -> None:
+        due = record.due_at <= _NOW
+        self._due = _claim(record, due, where)
+        self._due_or_nudged = _claim(record, or_(due, record.id.in_(bindparam("nudged", expanding=True))), where)
+
+    async def take(
+        self,
+        session: Session,
+        *,
+        now: datetime,
+        lease_seconds: float,
+        limit: int,
+        nudged: Collection[str] = (),
+        **parameters: object,
+    ) -> Sequence[RowT]:
+        """Claim up to `limit` due rows whose lease is free, earliest first, under one fresh token.
+
+        `nudged` rows count as due whatever their `due_at` says, so that a nudge inside this process needs no write of
+        its own. The rows returned carry the token and are due until their work is recorded, nudged ones too: who dies
+        over one leaves it to the next. Their order is not promised.
+        """
+        given = {
+            **parameters,
+            "now": now,
+            "token": new_token(12),
+            "until": now + timedelta(seconds=lease_seconds),
+            "limit": limit,
+        }
+        if nudged:
+            return (await session.scalars(self._due_or_nudged, {**given, "nudged": list(nudged)})).all()
+        return (await session.scalars(self._due, given)).all()
+
+
+def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement[bool] | None) -> Executable:
+    free = or_(record.lease_until.is_(None), record.lease_until <= _NOW)
     due = select(record.id).where(is_due, free)
     if where is not None:
         due = due.where(where)
     # Rows that another claimer is at are passed over: to wait for them in two orders would be a deadlock (PostgreSQL).
     # A common table expression, since a subquery may be evaluated more than once.
-    chosen = due.order_by(record.due_at).limit(limit).with_for_update(skip_locked=True).cte("due")
-    statement = (
+    chosen = due.order_by(record.due_at).limit(bindparam("limit")).with_for_update(skip_locked=True).cte("due")
+    claimed = (
         update(record)
         .where(record.id.in_(select(chosen.c.id)), free)
-        .values(due_at=now, lease_token=new_token(12), lease_until=now + timedelta(seconds=lease_seconds))
+        .values(due_at=_NOW, lease_token=bindparam("token"), lease_until=bindparam("until"))
         .returning(record)
-        .execution_options(synchronize_session=False, populate_existing=True)
     )
-    return (await session.scalars(statement)).all()
+    return select(record).from_statement(claimed).execution_options(populate_existing=True)

@@ -25,7 +25,7 @@ from neuropod.kube.errors import AccessError
 
 ProtocolT = TypeVar("ProtocolT", bound="Connected")
 
-_MOST_AT_ONCE = 32  # exchanges that are answered whole; the server's own fairness would queue more
+_MOST_AT_ONCE = 16  # exchanges that are answered whole: more would pay for their TLS and be queued by the server
 _IDLE_SECONDS = 45.0  # below the 60 s and more after which servers and load balancers close
 _CONNECT_SECONDS = 5.0
 _HIGH_WATER = 256 * 1024  # of a streamed answer that nobody read yet

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ _FACTORS: Mapping[str, Fraction] = MappingProxyType(
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 
+@lru_cache(maxsize=1024)  # all Pods of a size ask for the same
 def parse_quantity(text: str | float) -> Fraction:
     """Return the number that a quantity (`500m`, `1.5Gi`, `1e3`) stands for. ValueError: it is none."""
     if isinstance(text, int | float):

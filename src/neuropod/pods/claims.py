@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from neuropod.ids import PodId, UserId, VolumeId
-from neuropod.pods.lifecycle import IncarnationFacts, Kill, PodFacts, Rest, Stop, observed
+from neuropod.pods.lifecycle import Close, IncarnationFacts, Kill, PodFacts, Rest, Stop, closed, observed
 from neuropod.runtimes.contract import Seen
 from neuropod.words import JupyterMode
 
@@ -48,6 +48,25 @@ class Outcome:
     def gives_back(self) -> bool:
         """Whether nothing is left of an ended incarnation that still has what it was given."""
         return self.seen is None and not_given_back(self.claimed.facts.incarnation)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An incarnation that ends, and what was seen of it last. The lease goes on, so that what is left is removed."""
+
+    claimed: Claimed
+    close: Close
+    seen: Seen | None
+
+    def facts(self, now: datetime) -> PodFacts | None:
+        """Return the pod's facts with the end in them; None: it has no incarnation that could end."""
+        facts, seen = self.claimed.facts, self.seen
+        current = facts.incarnation
+        if current is None:
+            return None
+        if seen is not None and seen.id.incarnation == current.number:
+            current = observed(current, seen, now)
+        return replace(facts, incarnation=closed(current, self.close))
 
 
 def not_given_back(current: IncarnationFacts | None) -> bool:

@@ -18,7 +18,7 @@ from typing import TypeVar, assert_never
 import structlog
 
 from neuropod.kit.errors import NoSpaceError
-from neuropod.pods.claims import Claimed, Outcome
+from neuropod.pods.claims import Claimed, Closing, Outcome
 from neuropod.pods.jupyter import token_from_log
 from neuropod.pods.lifecycle import (
     KILL_PAUSE_SECONDS,
@@ -75,6 +75,7 @@ class Pass:
         self._claimed: Claimed | None = claimed  # None: given back, or taken over by another worker
         self._begun = claimed
         self.rested_at: Seen | None = None  # what the pass saw last, when it came to rest on that
+        self.awaits_runtime = False  # the runtime is at work on what was asked of it, and tells when that is done
         self._lease_until = lease_until
         self._verb_seconds = world.settings.lease_seconds * 0.45  # under half of it, whatever happens before
 
@@ -170,6 +171,7 @@ class Pass:
         goes_on = seen is None or seen.phase is Phase.EXITED
         due_at = self._now() + timedelta(seconds=pause)
         await self._record(claimed, seen, due_at=due_at, step=step, hold=goes_on)
+        self.awaits_runtime = not goes_on
         return seen
 
     async def _clear(self, claimed: Claimed, close: Close) -> None:
@@ -178,14 +180,13 @@ class Pass:
         await self._verb(self._runtime.remove(self._id(close.incarnation), place))
 
     async def _close(self, claimed: Claimed, close: Close, seen: Seen | None) -> None:
-        now = self._now()
-        async with self._world.database.write() as session:
-            self._claimed = await runs.close_incarnation(session, claimed, close, seen, now=now)
+        self._claimed = await self._rows.close(Closing(claimed, close, seen))
 
     async def _rest(self, claimed: Claimed, seen: Seen | None, step: Rest) -> None:
         await self._keep_log_token(claimed, seen)
         await self._record(claimed, seen, due_at=step.until, step=step)
         self.rested_at = seen
+        self.awaits_runtime = seen is not None and seen.phase in {Phase.PENDING, Phase.STOPPING}
 
     async def _forget(self, claimed: Claimed) -> None:
         await self._verb(self._runtime.forget(self._id(0)))

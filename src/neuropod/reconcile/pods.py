@@ -27,9 +27,11 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 3600.0
 _WATCH_AGAIN_SECONDS = 1.0
-_TOGETHER_SECONDS = 0.03  # after a claim, for each pod that it found: in a burst the next one then finds many,
-_LONGEST_TOGETHER_SECONDS = 0.15
-_BREATH_SECONDS = 0.03  # after a turn without a claim: what nudges meanwhile is looked at in one turn
+# Between two turns, so that what comes meanwhile is done together: in a burst a turn finds several pods, not one.
+_BREATH_SECONDS = 0.03  # at least,
+_CLAIMED_SECONDS, _LONGEST_FOR_CLAIMED_SECONDS = 0.03, 0.15  # for each pod that was claimed: more will come,
+_AWAITED_SECONDS, _LONGEST_FOR_AWAITED_SECONDS = 0.01, 0.8  # for each that a runtime is at: its end waits for theirs,
+_AWAITED_LATELY_SECONDS = 30.0  # unless it takes that long
 _CAPACITY_SECONDS = 60.0  # how old a capacity may be that only narrows what is claimed; Open asks anew
 
 
@@ -42,14 +44,15 @@ class PodsLoop:
     def __init__(self, world: World, on_failure: FailureHook) -> None:
         self.wakeup = Wakeup()
         self._world = world
-        self._rows = SharedRows(world.database, world.pods, world.clock)
         self._watches = TaskSet(on_failure)
         self._watched: set[RuntimeId] = set()
         self._workers = TaskSet(on_failure)
         self._busy: dict[PodId, asyncio.Task[None]] = {}
+        self._rows = SharedRows(world.database, world.pods, world.clock, lambda: len(self._busy))
         self._nudged: dict[PodId, Runtime] = {}
         self._told = True  # a commit has made a pod due
         self._rested: dict[PodId, Seen] = {}  # what the last pass of an open incarnation rested on
+        self._awaited: dict[PodId, float] = {}  # where a runtime is at work, and since when
         self._capacities: dict[RuntimeId, Capacity] = {}
         self._capacities_at: datetime | None = None
         world.database.listen(self._heard)
@@ -70,21 +73,28 @@ class PodsLoop:
         report = {"claimed": claimed_in_all, "busy": len(self._busy)}
         if len(self._busy) >= self._world.settings.workers:
             return Turn(_LONGEST_SLEEP_SECONDS, report)  # a worker that becomes free wakes us
-        together_seconds = min(_TOGETHER_SECONDS * claimed_in_all, _LONGEST_TOGETHER_SECONDS)
-        pause_seconds = max(together_seconds, _BREATH_SECONDS)
         due_in = await self._seconds_to_next() if due_in is None else due_in
-        return Turn(due_in, report, pause_seconds=pause_seconds)
+        return Turn(due_in, report, pause_seconds=self._pause_seconds(claimed_in_all))
+
+    def _pause_seconds(self, claimed: int) -> float:
+        latest = self._world.clock.monotonic() - _AWAITED_LATELY_SECONDS
+        awaited = sum(since > latest for since in self._awaited.values())
+        return max(
+            _BREATH_SECONDS,
+            min(_CLAIMED_SECONDS * claimed, _LONGEST_FOR_CLAIMED_SECONDS),
+            min(_AWAITED_SECONDS * awaited, _LONGEST_FOR_AWAITED_SECONDS),
+        )
 
     def _heard(self, topics: frozenset[Topic]) -> None:
         if topics & self.topics:
             self._told = True
 
     async def _claim(self, limit: int) -> tuple[list[Claimed], float | None]:
-        """Claim and begin to work; return the claims, or none and when the next pod is due where that was looked up."""
+        """Claim and begin to work; return the claims and, where they were all there is, when the next pod is due."""
         nudged = await self._with_news()
         told, self._told = self._told, False
-        if not (nudged or told) and (due_in := await self._seconds_to_next()) > 0:
-            return [], due_in  # a claim of nothing would be a write for nothing
+        if not (nudged or told) and (seconds := await self._seconds_to_next()) > 0:
+            return [], seconds  # a claim of nothing would be a write for nothing
         world = self._world
         now = world.clock.now()
         async with world.database.write() as session:
@@ -99,6 +109,7 @@ class PodsLoop:
                     limit=limit,
                 )
             )
+            due_in = self._seconds_to(await next_due_at(session, self._capacities)) if len(claimed) < limit else None
         if len(claimed) < limit:
             for pod_id in nudged:  # what was not claimed is closed, or another server's to look at
                 self._nudged.pop(pod_id, None)
@@ -107,7 +118,7 @@ class PodsLoop:
             self._nudged.pop(pod.lease.pod_id, None)
             self._rested.pop(pod.lease.pod_id, None)
             self._work_on(pod, lease_until)
-        return claimed, None
+        return claimed, due_in
 
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id
@@ -121,6 +132,10 @@ class PodsLoop:
             self._busy.pop(pod_id, None)
             if (seen := work.rested_at) is not None and seen.phase is not Phase.EXITED:
                 self._rested[pod_id] = seen
+            if work.awaits_runtime:
+                self._awaited.setdefault(pod_id, self._world.clock.monotonic())
+            else:
+                self._awaited.pop(pod_id, None)
             self.wakeup.nudge()
 
         task.add_done_callback(free)
@@ -144,7 +159,9 @@ class PodsLoop:
 
     async def _seconds_to_next(self) -> float:
         async with self._world.database.read() as session:
-            at = await next_due_at(session, self._capacities.keys())
+            return self._seconds_to(await next_due_at(session, self._capacities))
+
+    def _seconds_to(self, at: datetime | None) -> float:
         if at is None:
             return _LONGEST_SLEEP_SECONDS
         return min(max(0.0, (at - self._world.clock.now()).total_seconds()), _LONGEST_SLEEP_SECONDS)

@@ -1,8 +1,9 @@
 """What passes ask of the database and of runtimes, together. Made by the pods loop.
 
 Those that ask the database while a transaction is under way share the next one: a burst of launches would otherwise pay
-for a transaction per pod and step, and wait in the line of writers for each. One that fails is tried again pod by pod,
-so that one bad row spoils nothing for the others. And those that ask a runtime for its capacity share the answer that
+for a transaction per pod and step, and wait in the line of writers for each. While many are at work a record waits a
+moment for theirs (as PostgreSQL's commit_delay and commit_siblings do). One that fails is tried again pod by pod, so
+that one bad row spoils nothing for the others. And those that ask a runtime for its capacity share the answer that
 is under way: it is counted over all pods there.
 """
 
@@ -13,9 +14,9 @@ from typing import Generic, TypeVar
 from neuropod.db.engine import Database
 from neuropod.ids import PodId, RuntimeId
 from neuropod.kit.clock import Clock
-from neuropod.pods.claims import Claimed, Outcome
+from neuropod.pods.claims import Claimed, Closing, Outcome
 from neuropod.pods.opening.store import Opened, open_incarnations
-from neuropod.pods.runs.store import record_passes
+from neuropod.pods.runs.store import close_incarnations, record_passes
 from neuropod.pods.service import Pods
 from neuropod.pods.workload import Lacking
 from neuropod.runtimes.contract import Capacity, Runtime, Workload, WorkloadRejectedError
@@ -25,14 +26,18 @@ AskT = TypeVar("AskT")
 AnswerT = TypeVar("AnswerT")
 Run = tuple[PodId, int]  # a pod and the number of an incarnation
 
+_SIBLINGS = 4  # while so many other passes are at work, what one of them records
+_DELAY_SECONDS = 0.05  # waits so long for what they record
+
 
 class SharedRows:
-    """Opens incarnations, reads what they run and records outcomes, for many passes at once where many ask.
+    """Opens incarnations, reads what they run, records outcomes and ends, for many passes at once where many ask.
 
-    Before an incarnation is opened its runtime's capacity is asked, in the same way.
+    Before an incarnation is opened its runtime's capacity is asked, in the same way. `at_work` counts the passes that
+    are under way.
     """
 
-    def __init__(self, database: Database, pods: Pods, clock: Clock) -> None:
+    def __init__(self, database: Database, pods: Pods, clock: Clock, at_work: Callable[[], int] = lambda: 0) -> None:
         async def opened(asks: Sequence[tuple[Claimed, Capacity]]) -> Sequence[Opened]:
             # All of one runtime: the queue below is one per runtime.
             claims = [claimed for claimed, _ in asks]
@@ -48,11 +53,16 @@ class SharedRows:
             async with database.write() as session:
                 return await record_passes(session, outcomes, now=clock.now())
 
+        async def ended(closings: Sequence[Closing]) -> Sequence[Claimed | None]:
+            async with database.write() as session:
+                return await close_incarnations(session, closings, now=clock.now())
+
         self._opened = opened
         self._opens: dict[str, Shared[tuple[Claimed, Capacity], Opened]] = {}
         self._capacities = SharedCapacities()
         self._workloads = Shared(read)
-        self._records = Shared(recorded)
+        self._records = Shared(recorded, at_work)
+        self._ends = Shared(ended, at_work)
 
     async def capacity(self, runtime: Runtime) -> Capacity:
         """Return what `runtime.capacity` does. Raises what it raises."""
@@ -82,6 +92,10 @@ class SharedRows:
         """Record what a pass saw and did (`pods.runs`)."""
         return await self._records.ask(outcome)
 
+    async def close(self, closing: Closing) -> Claimed | None:
+        """Record the end of an incarnation (`pods.runs`)."""
+        return await self._ends.ask(closing)
+
     async def aclose(self) -> None:
         """End what is under way; for when nobody waits any more."""
         for opens in self._opens.values():
@@ -89,6 +103,7 @@ class SharedRows:
         await self._capacities.aclose()
         await self._workloads.aclose()
         await self._records.aclose()
+        await self._ends.aclose()
 
 
 class SharedCapacities:
@@ -124,10 +139,16 @@ class SharedCapacities:
 
 
 class Shared(Generic[AskT, AnswerT]):
-    """One kind of question, asked for many at once; `answer` takes a transaction and answers in the order of asks."""
+    """One kind of question, asked for many at once; `answer` takes a transaction and answers in the order of asks.
 
-    def __init__(self, answer: Callable[[Sequence[AskT]], Awaitable[Sequence[AnswerT]]]) -> None:
+    `at_work` counts those who may ask soon, with those who have: the others are waited for a moment if they are many.
+    """
+
+    def __init__(
+        self, answer: Callable[[Sequence[AskT]], Awaitable[Sequence[AnswerT]]], at_work: Callable[[], int] = lambda: 0
+    ) -> None:
         self._answer = answer
+        self._at_work = at_work
         self._waiting: list[tuple[AskT, asyncio.Future[AnswerT]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -143,6 +164,8 @@ class Shared(Generic[AskT, AnswerT]):
         batch: list[tuple[AskT, asyncio.Future[AnswerT]]] = []
         try:
             while self._waiting:
+                if self._at_work() - len(self._waiting) >= _SIBLINGS:
+                    await asyncio.sleep(_DELAY_SECONDS)  # of real time: nothing is decided by it
                 batch, self._waiting = self._waiting, []
                 try:
                     await self._transact(batch)

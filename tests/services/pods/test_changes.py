@@ -15,10 +15,10 @@ from neuropod.kit.money import Micros
 from neuropod.kit.secrets import Secret
 from neuropod.pods.launch import EditRequest, PortRequest, VolumeRequest
 from neuropod.pods.lifecycle import Close, Open, Rest, Stop, decide
-from neuropod.pods.runs.store import close_incarnation, record_pass
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Capability, Capacity, Phase
 from neuropod.words import Reason, Status, Want
+from support.alone import close_incarnation, record_pass
 from support.pod_world import RUNTIME, StandIn, World, actor_of, make_world, seen
 from support.rows import NOW
 from support.workloads import workload_of

@@ -6,9 +6,9 @@ from neuropod.accounts.access import Actor
 from neuropod.kit.errors import ConflictError, ForbiddenError, NotFoundError
 from neuropod.kit.secrets import Secret
 from neuropod.pods.lifecycle import Close
-from neuropod.pods.runs.store import close_incarnation
 from neuropod.pods.views import PodView
 from neuropod.words import JupyterMode, Reason, Scope
+from support.alone import close_incarnation
 from support.pod_world import World, actor_of
 from support.workloads import workload_of
 

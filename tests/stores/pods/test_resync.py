@@ -11,10 +11,10 @@ from neuropod.ids import PodId, RuntimeId
 from neuropod.pods.lifecycle import Close
 from neuropod.pods.records import IncarnationRow
 from neuropod.pods.resync import store as resync
-from neuropod.pods.runs.store import close_incarnation, record_pass
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Phase
 from neuropod.words import Reason, Status
+from support.alone import close_incarnation, record_pass
 from support.pod_world import RUNTIME, World, make_world, seen
 
 

@@ -18,12 +18,9 @@ from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
 from neuropod.pods.runs.store import (
     Claimed,
     Outcome,
-    close_incarnation,
     forget_pod,
-    open_incarnation,
     open_incarnations,
     record_failure,
-    record_pass,
     record_passes,
     record_unavailable,
     release,
@@ -31,6 +28,7 @@ from neuropod.pods.runs.store import (
 from neuropod.pods.views import PodView
 from neuropod.runtimes.contract import Amounts, Capacity, HostRoom, Phase, Progress
 from neuropod.words import Reason, Status, Want
+from support.alone import close_incarnation, open_incarnation, record_pass
 from support.pod_world import BIG, RUNTIME, World, actor_of, make_world, seen
 from support.statements import statements
 

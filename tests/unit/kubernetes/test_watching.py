@@ -25,11 +25,20 @@ ONE = WorkloadId(INSTALLATION, PodId("pod_1"), 1)
 KEY = ("neuropod-aaaa2222", "lab-aaaa2222")
 
 
-def pod(version: int, *, uid: str = "u1", incarnation: int = 1, running: bool = True) -> PodShape:
+def pod(
+    version: int, *, uid: str = "u1", incarnation: int = 1, running: bool = True, finalizers: tuple[str, ...] = ()
+) -> PodShape:
     labels = {names.INSTALLATION: INSTALLATION, names.POD: "pod_1", names.INCARNATION: str(incarnation)}
     state = ContainerState(running=Running() if running else None)
     return PodShape(
-        metadata=PodMetadata(name=KEY[1], namespace=KEY[0], uid=uid, resource_version=str(version), labels=labels),
+        metadata=PodMetadata(
+            name=KEY[1],
+            namespace=KEY[0],
+            uid=uid,
+            resource_version=str(version),
+            labels=labels,
+            finalizers=finalizers,
+        ),
         status=PodStatus(container_statuses=(ContainerStatus(name=names.CONTAINER, state=state),)),
     )
 
@@ -131,6 +140,23 @@ async def test_what_we_deleted_is_looked_at_live_until_it_is_gone(told: _Watch):
     told.tell(pod(9, uid="u2"))
 
     assert (before, gone, told.lately()) == (None, None, "9")
+
+
+async def test_what_was_deleted_on_our_word_is_gone_unless_something_holds_it(told: _Watch):
+    held = pod(5, finalizers=("somebody/else",))
+    told.tell(held)
+    told.watch.deleted(KEY, held)
+    still_there = told.is_gone()
+    told.watch.deleted(KEY, pod(6))
+    gone = told.is_gone(), told.is_gone(WorkloadId(INSTALLATION, ONE.pod, 2))
+    told.tell(pod(6))  # on its way since before
+    behind = told.is_gone()
+    told.tell(None)
+    told_too = told.is_gone()
+    told.tell(pod(9, uid="u2"))
+
+    assert (still_there, gone, behind, told_too) == (False, (True, False), True, True)
+    assert not told.is_gone()
 
 
 async def test_another_incarnation_is_not_the_one_that_is_asked_for(told: _Watch):

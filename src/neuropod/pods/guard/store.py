@@ -43,6 +43,18 @@ _RELEASE_MANY = (
         waiting_since=bindparam("blocked_since"),
     )
 )
+# These go to the connection, past the session: it would look for objects of theirs each time.
+_MARK_REMOVED = (
+    update(IncarnationRow)
+    .where(
+        IncarnationRow.pod_id.in_(bindparam("pod_ids", expanding=True)),
+        IncarnationRow.ended_at.is_not(None),
+        IncarnationRow.removed_at.is_(None),
+    )
+    .values(removed_at=bindparam("now"))
+    .returning(IncarnationRow.id)
+)
+_GIVE_BACK = delete(AllocationRow).where(AllocationRow.incarnation_id.in_(bindparam("incarnation_ids", expanding=True)))
 
 
 def ours(lease: Lease) -> ColumnElement[bool]:
@@ -135,21 +147,10 @@ async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -
     pods = list(pod_ids)
     if not pods:
         return
-    ended = (
-        update(IncarnationRow)
-        .where(
-            IncarnationRow.pod_id.in_(pods),
-            IncarnationRow.ended_at.is_not(None),
-            IncarnationRow.removed_at.is_(None),
-        )
-        .values(removed_at=now)
-        .returning(IncarnationRow.id)
-        .execution_options(synchronize_session=False)
-    )
-    ids = (await session.scalars(ended)).all()
+    connection = await session.connection()
+    ids = (await connection.scalars(_MARK_REMOVED, {"pod_ids": pods, "now": now})).all()
     if ids:
-        statement = delete(AllocationRow).where(AllocationRow.incarnation_id.in_(ids))
-        await session.execute(statement.execution_options(synchronize_session=False))
+        await connection.execute(_GIVE_BACK, {"incarnation_ids": ids})
 
 
 def shows_more(before: PodFacts, after: PodFacts, now: datetime) -> bool:

@@ -46,12 +46,6 @@ _INSERT_INCARNATIONS = insert(IncarnationRow)
 _INSERT_ALLOCATIONS = insert(AllocationRow)
 
 
-async def open_incarnation(session: Session, claimed: Claimed, capacity: Capacity, *, now: datetime) -> Opened:
-    """Make the pod's next incarnation, or let it wait; see `open_incarnations`."""
-    (opened,) = await open_incarnations(session, [claimed], capacity, now=now)
-    return opened
-
-
 async def open_incarnations(
     session: Session, claims: Sequence[Claimed], capacity: Capacity, *, now: datetime
 ) -> list[Opened]:

@@ -162,26 +162,27 @@ def room(missing: Reason | None, earlier: int, need: Need) -> Room:
     return Room(free=missing is None and earlier == 0, reason=reason, place=earlier + 1)
 
 
+_PLACE = func.row_number().over(partition_by=PodRow.gpu_type, order_by=(PodRow.requested_at, PodRow.id)).label("place")
+_QUEUES = (
+    select(PodRow.id, _PLACE)
+    .where(
+        PodRow.runtime_id == bindparam("runtime"),
+        PodRow.waiting_reason.in_(QUEUE_REASONS),
+        PodRow.want == Want.RUNNING,
+    )
+    .subquery()
+)
+_WAKE_FIRST = (
+    update(PodRow)
+    .where(PodRow.id.in_(select(_QUEUES.c.id).where(_QUEUES.c.place == 1)))
+    .values(due_at=bindparam("now"), generation=PodRow.generation + 1)
+    .returning(PodRow.id)
+)
+
+
 async def wake_next(session: Session, runtime_id: RuntimeId, now: datetime) -> None:
     """Let the first pod of each queue of the runtime look again; each that opens wakes the next."""
-    place = (
-        func.row_number().over(partition_by=PodRow.gpu_type, order_by=(PodRow.requested_at, PodRow.id)).label("place")
-    )
-    queues = (
-        select(PodRow.id, place)
-        .where(
-            PodRow.runtime_id == runtime_id,
-            PodRow.waiting_reason.in_(QUEUE_REASONS),
-            PodRow.want == Want.RUNNING,
-        )
-        .subquery()
-    )
-    woken = await session.scalars(
-        update(PodRow)
-        .where(PodRow.id.in_(select(queues.c.id).where(queues.c.place == 1)))
-        .values(due_at=now, generation=PodRow.generation + 1)
-        .returning(PodRow.id)
-        .execution_options(synchronize_session=False)
-    )
+    connection = await session.connection()
+    woken = await connection.scalars(_WAKE_FIRST, {"runtime": runtime_id, "now": now})
     if woken.all():
         session.nudge(Topic.PODS)

@@ -9,7 +9,7 @@ Order of locks: runtimes, then pods by id, then other rows, events last.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -18,9 +18,9 @@ from sqlalchemy import bindparam, select, update
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import record_events
-from neuropod.db.leases import claim
+from neuropod.db.leases import Claims
 from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
-from neuropod.pods.claims import Claimed, Lease, Outcome, facts_after
+from neuropod.pods.claims import Claimed, Closing, Lease, Outcome, facts_after
 from neuropod.pods.guard.store import (
     STATUS_CHANGED,
     give_back,
@@ -34,17 +34,11 @@ from neuropod.pods.guard.store import (
     write_ours,
 )
 from neuropod.pods.lifecycle import (
-    Close,
     IncarnationFacts,
-    Kill,
     PodFacts,
     Policy,
-    Rest,
-    Stop,
-    closed,
-    observed,
 )
-from neuropod.pods.opening.store import open_incarnation, open_incarnations
+from neuropod.pods.opening.store import open_incarnations
 from neuropod.pods.queue.store import QUEUE_REASONS, lock_runtime, rooms_of, wake_next
 from neuropod.pods.records import IncarnationRow, PodRow
 from neuropod.pods.store import newest_incarnations, pod_facts
@@ -57,18 +51,17 @@ __all__ = [
     "Lease",
     "Outcome",
     "claim_pods",
-    "close_incarnation",
+    "close_incarnations",
     "forget_pod",
-    "open_incarnation",
     "open_incarnations",
     "place_of",
     "record_failure",
-    "record_pass",
     "record_passes",
     "record_unavailable",
     "release",
 ]
 
+_CLAIMS = Claims(PodRow, PodRow.runtime_id.in_(bindparam("runtime_ids", expanding=True)) & PodRow.closed_at.is_(None))
 _FACTS = (
     "phase",
     "reason",
@@ -104,14 +97,8 @@ async def claim_pods(
     limit: int,
 ) -> Sequence[Claimed]:
     """Claim due (or nudged) pods of the runtimes in `capacities`, with all that `decide` reads; few queries for all."""
-    rows = await claim(
-        session,
-        PodRow,
-        now=now,
-        lease_seconds=lease_seconds,
-        limit=limit,
-        where=PodRow.runtime_id.in_(list(capacities)) & PodRow.closed_at.is_(None),
-        nudged=nudged,
+    rows = await _CLAIMS.take(
+        session, now=now, lease_seconds=lease_seconds, limit=limit, nudged=nudged, runtime_ids=list(capacities)
     )
     if not rows:
         return []
@@ -146,21 +133,6 @@ async def place_of(session: ReadSession, pod_id: PodId) -> Place:
     return Place(owner_hash, name)
 
 
-async def record_pass(
-    session: Session,
-    claimed: Claimed,
-    seen: Seen | None,
-    *,
-    now: datetime,
-    due_at: datetime | None,
-    step: Rest | Stop | Kill | None = None,
-    hold: bool = False,
-) -> Claimed | None:
-    """Record one outcome; see `claims.Outcome` and `record_passes`."""
-    (after,) = await record_passes(session, [Outcome(claimed, seen, due_at, step, hold)], now=now)
-    return after
-
-
 async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: datetime) -> list[Claimed | None]:
     """Record what passes saw and did, and give their leases back unless they hold on.
 
@@ -182,7 +154,7 @@ async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: d
         now,
     )
     await give_back(session, [one.claimed.lease.pod_id for one, _ in ours if one.gives_back], now)
-    await _write_facts(session, [(one, facts) for one, facts in ours if _has_news(one, facts)])
+    await _write_facts(session, [(one.seen, facts) for one, facts in ours if _has_news(one, facts)])
     await _mark_made(session, [(one.claimed, facts) for one, facts in ours], now)
     for runtime_id in sorted(moved & {one.claimed.facts.runtime_id for one, _ in ours}):
         await wake_next(session, runtime_id, now)
@@ -191,20 +163,22 @@ async def record_passes(session: Session, outcomes: Sequence[Outcome], *, now: d
     return [after.get(one.claimed.lease.pod_id) for one in outcomes]
 
 
-async def close_incarnation(
-    session: Session, claimed: Claimed, close: Close, seen: Seen | None, *, now: datetime
-) -> Claimed | None:
-    """Record the end of the open incarnation, with its times; the lease goes on, so that what is left is removed."""
-    current = claimed.facts.incarnation
-    if current is None or not await lock_ours(session, [claimed.lease]):
-        return None
-    if seen is not None and seen.id.incarnation == current.number:
-        current = observed(current, seen, now)
-    facts = replace(claimed.facts, incarnation=closed(current, close))
-    await _write_facts(session, [(Outcome(claimed, seen, None), facts)])
-    await _mark_made(session, [(claimed, facts)], now)
-    await _tell(session, [(claimed, facts)], now)
-    return Claimed(claimed.lease, facts)
+async def close_incarnations(session: Session, closings: Sequence[Closing], *, now: datetime) -> list[Claimed | None]:
+    """Record the ends of open incarnations, with their times; the leases go on.
+
+    The answers stand in the order of `closings`, each with its facts as they are now; None: not ours any more.
+    """
+    still_ours = await lock_ours(session, [one.claimed.lease for one in closings])
+    ended = [
+        (one, facts)
+        for one in closings
+        if one.claimed.lease.pod_id in still_ours and (facts := one.facts(now)) is not None
+    ]
+    await _write_facts(session, [(one.seen, facts) for one, facts in ended])
+    await _mark_made(session, [(one.claimed, facts) for one, facts in ended], now)
+    await _tell(session, [(one.claimed, facts) for one, facts in ended], now)
+    after = {one.claimed.lease.pod_id: Claimed(one.claimed.lease, facts) for one, facts in ended}
+    return [after.get(one.claimed.lease.pod_id) for one in closings]
 
 
 async def forget_pod(session: Session, claimed: Claimed, *, now: datetime) -> bool:
@@ -267,11 +241,11 @@ async def _mark_made(session: Session, pods: Sequence[tuple[Claimed, PodFacts]],
     )
 
 
-async def _write_facts(session: Session, changes: Sequence[tuple[Outcome, PodFacts]]) -> None:
+async def _write_facts(session: Session, changes: Sequence[tuple[Seen | None, PodFacts]]) -> None:
     """Write incarnations' facts, all in one statement (two where some were not seen)."""
     seen_rows, unseen_rows = [], []
-    for outcome, facts in changes:
-        current, seen = facts.incarnation, outcome.seen
+    for seen, facts in changes:
+        current = facts.incarnation
         if current is None:
             continue
         row = _columns(current)

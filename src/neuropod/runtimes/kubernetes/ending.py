@@ -6,9 +6,6 @@ sends SIGKILL from inside, which keeps them too; where that is not possible or d
 SIGTERM and a second of grace, and our finalizer keeps the object until `remove` has read it.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
 from neuropod.kit.clock import Clock
@@ -30,6 +27,10 @@ from neuropod.runtimes.kubernetes.watching import ClusterWatch
 from neuropod.words import Reason
 
 _TRIES = 5
+# Who set which field of it interests nobody any more, and to keep account of that is a quarter to a half of what each
+# later write of the Pod, ours or the node's, costs the API server
+# (https://kubernetes.io/docs/reference/using-api/server-side-apply/#clearing-managedfields).
+_UNTRACKED: Object = {"managedFields": [{}]}
 
 
 class Ending:
@@ -84,7 +85,7 @@ class Ending:
             try:
                 with asking():
                     if not tried:
-                        await self._mark(pod, reason, {}, None, killed=True)
+                        await self._mark(pod, reason, None, None, killed=True)
                     if runs and not tried and await self._execs.kill_all(pod):
                         return
                     if runs:
@@ -96,7 +97,7 @@ class Ending:
         raise RuntimeUnavailableError("the Pod changes faster than it can be killed")
 
     async def _mark(
-        self, pod: PodShape, reason: Reason, spec: Mapping[str, Any], told: Seen | None, *, killed: bool = False
+        self, pod: PodShape, reason: Reason, spec: Object | None, told: Seen | None, *, killed: bool = False
     ) -> None:
         """Write down why it ends and since when, and what would be lost with the end, in one write."""
         now = written(self._clock.now())
@@ -108,17 +109,20 @@ class Ending:
         ready_at = ready(pod)
         if ready_at is not None and names.READY_AT not in pod.metadata.annotations:
             annotations[names.READY_AT] = written(ready_at)
-        patch: Object = {"metadata": {**_version(pod), "annotations": annotations}}
-        if spec:
-            patch["spec"] = dict(spec)
-        await self._patch(pod, patch)
+        await self._patch(pod, {"annotations": annotations}, spec)
 
-    async def _patch(self, pod: PodShape, patch: Object) -> None:
+    async def _patch(self, pod: PodShape, metadata: Object, spec: Object | None = None) -> PodShape:
+        """Change this very version of it. Raises _ChangedError."""
+        patch: Object = {"metadata": {**_version(pod), **_UNTRACKED, **metadata}}
+        if spec is not None:
+            patch["spec"] = spec
         try:
             made = await self._client.merge_patch(PODS, pod.metadata.name, pod.metadata.namespace, patch)
         except (ConflictError, NotFoundError) as error:
             raise _ChangedError from error
-        self._watch.answered(_place(pod), msgspec.convert(made, PodShape))
+        patched = msgspec.convert(made, PodShape)
+        self._watch.answered(_place(pod), patched)
+        return patched
 
     async def _delete(self, pod: PodShape) -> None:
         try:
@@ -127,7 +131,7 @@ class Ending:
             )
         except ConflictError as error:
             raise _ChangedError from error
-        self._watch.answered(_place(pod), None)
+        self._watch.deleted(_place(pod), pod)
 
     async def remove(self, workload_id: WorkloadId, place: Place | None) -> None:
         """See the contract."""
@@ -144,10 +148,11 @@ class Ending:
                     await drop_secrets(self._client, pod.metadata.namespace, pod.secrets, workload_id)
                     if names.FINALIZER in pod.metadata.finalizers:
                         others = [one for one in pod.metadata.finalizers if one != names.FINALIZER]
-                        await self._patch(pod, {"metadata": {**_version(pod), "finalizers": others}})
-                        self._watch.answered(_place(pod), None)
+                        pod = await self._patch(pod, {"finalizers": others})
                     if pod.metadata.deletion_timestamp is None or not is_ended(pod):
                         await self._delete(pod)
+                    else:
+                        self._watch.answered(_place(pod), None)
             except _ChangedError:
                 continue
             return

@@ -42,6 +42,7 @@ _LOST = b"[neuropod: the log is lost: the pod was deleted from the cluster while
 # All that a kubelet answers, as if it were the log, whose container is just gone (kuberuntime's GetContainerLogs).
 _NONE = re.compile(rb"unable to retrieve container logs for [a-z0-9.-]+://[0-9a-f]+")
 _LOOK_AGAIN_SECONDS = 2.0  # besides the watch's changes
+_PIECE_BYTES = 64 * 1024  # so much is written at once, and most logs as a whole
 _END_SECONDS = 5.0  # a recording that goes on may take so long after the end of the process
 _GIVE_UP = timedelta(seconds=120)  # after the end: a node that does not give the log by then never will
 
@@ -225,24 +226,25 @@ class ClusterLogs:
 
     async def _write(self, workload_id: WorkloadId, stream: LineStream | None, *, instead: bytes = b"") -> None:
         """Write a whole log anew, or a line that says why there is none; it counts once it is complete."""
-        folder = self._folder(workload_id)
+        recording = _Recording(self._folder(workload_id))
+        piece = bytearray(instead)
         try:
-            writer = await asyncio.to_thread(_new_writer, folder)
-            try:
-                writer.write(instead)
-                async with aclosing(given(stream)) as batches:
-                    async for lines in batches:
-                        await asyncio.to_thread(writer.write, b"".join(line + b"\n" for line in lines))
-            finally:
-                writer.close()
+            async with aclosing(given(stream)) as batches:
+                async for lines in batches:
+                    piece += b"".join(line + b"\n" for line in lines)
+                    if len(piece) >= _PIECE_BYTES:
+                        await asyncio.to_thread(recording.add, bytes(piece))
+                        piece.clear()
+            await asyncio.to_thread(self._complete, recording, bytes(piece))
         finally:
+            recording.close()
             if stream is not None:
                 stream.close()
-        await asyncio.to_thread(self._complete, workload_id)
 
-    def _complete(self, workload_id: WorkloadId) -> None:
-        folder = self._folder(workload_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _complete(self, recording: "_Recording", rest: bytes) -> None:
+        recording.add(rest)
+        recording.close()
+        folder = recording.folder
         trim(folder, self._limits.log_bytes)
         (folder / _COMPLETE).touch(mode=0o600)
         for old in prune(folder.parent, self._limits.log_incarnations):
@@ -278,9 +280,22 @@ async def given(stream: Batches | None) -> AsyncGenerator[list[bytes]]:
         lines = await stream.read()
 
 
-def _new_writer(folder: Path) -> LogWriter:
-    shutil.rmtree(folder, ignore_errors=True)
-    return LogWriter(folder)
+class _Recording:
+    """A log that is written anew, from what is added first on. Closing may be repeated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: LogWriter | None = None
+
+    def add(self, data: bytes) -> None:
+        if self._writer is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._writer = LogWriter(self.folder)
+        self._writer.write(data)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
 
 async def _numbered(stream: LineStream, start: int) -> AsyncGenerator[LogLine]:

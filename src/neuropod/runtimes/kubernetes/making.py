@@ -118,7 +118,7 @@ class Making:
                 await self._client.apply(secret)
 
     async def _create(self, pod: Object) -> Object:
-        """Create the Pod; a quota that was made just now lets nothing in before it was counted."""
+        """Create the Pod; a quota that changed just now lets nothing in before it was counted."""
         for _ in range(_COUNT_LOOKS):
             try:
                 return await self._client.create(pod)

@@ -1,8 +1,8 @@
 """What stands in a pod's place in the cluster now: looked up live, told with all that explains it.
 
-Called by `runtime` and `ending`. The watch says where to look; an absence is believed only after a live look. A Pod on
-a node that gives no answer is not known about, whatever its object says; it has ended once the node is gone, fenced,
-or declared lost by the settings (DESIGN §3).
+Called by `runtime` and `ending`. The watch says where to look; an absence is believed after a live look, without one
+only as `look` says. A Pod on a node that gives no answer is not known about, whatever its object says; it has ended
+once the node is gone, fenced, or declared lost by the settings (DESIGN §3).
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,8 +51,8 @@ class Standing:
     async def look(self, workload_id: WorkloadId) -> PodShape | None:
         """Return the same as `find`, but what was told of it a moment ago is no question again.
 
-        Nor is an end that the watch told of, nor a pod of which nothing was made yet: where the watch is behind there,
-        making it meets what stands in its place.
+        Nor is an end that the watch told of or we made, nor a pod of which nothing was made yet: where the watch is
+        behind there, making it meets what stands in its place.
         """
         if workload_id.installation == self._installation:
             if known := self._watch.lately(workload_id):

@@ -1,7 +1,8 @@
 """What the watches of one cluster hold: our Pods, its nodes, our claims; and the nudges that their changes make.
 
-Made by `runtime`, which starts and ends it. It answers where a Pod is, never whether one is there: an absence is
-believed only after a live look. What a change means beyond a nudge is asked of those that subscribed.
+Made by `runtime`, which starts and ends it. It answers where a Pod is, not whether one is there: an absence is believed
+after a live look, or where an end was told or answered (`is_told_gone`). What a change means beyond a nudge is asked of
+those that subscribed.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ class ClusterWatch:
         self._keys: dict[PodId, Key] = {}
         self._answered_at: dict[Key, float] = {}
         self._answered: dict[Key, PodShape | None] = {}  # until the watch has come so far; None: we deleted it
-        self._gone: dict[PodId, WorkloadId] = {}  # what the watch told to be gone last
+        self._gone: dict[PodId, WorkloadId] = {}  # what was told to be gone last, or was deleted by us
         self._by_node: dict[str, set[PodId]] = {}
         self._hooks: list[PodHook] = []
 
@@ -106,15 +107,23 @@ class ClusterWatch:
         return found if found is not None and names.workload_of(found.metadata.labels) == workload_id else None
 
     def is_told_gone(self, workload_id: WorkloadId) -> bool:
-        """Tell whether the watch, which stands, told of that very incarnation's end, and nothing came after it."""
+        """Tell whether that very incarnation is gone and nothing came after it, while the watch stands.
+
+        So said the watch, or the API server when we had it deleted at once.
+        """
         key = self._keys.get(workload_id.pod)
-        return (
-            key is not None
-            and self._pods.fresh
-            and self._gone.get(workload_id.pod) == workload_id
-            and key not in self._pods.items
-            and self._answered.get(key) is None
-        )
+        if key is None or not self._pods.fresh or self._gone.get(workload_id.pod) != workload_id:
+            return False
+        if key in self._answered:  # the watch has not come as far
+            return self._answered[key] is None
+        return key not in self._pods.items
+
+    def deleted(self, key: Key, pod: PodShape) -> None:
+        """Take that the API server has deleted a Pod on our word, at once: it is gone unless a finalizer holds it."""
+        workload_id = names.workload_of(pod.metadata.labels)
+        if workload_id is not None and not pod.metadata.finalizers:
+            self._gone[workload_id.pod] = workload_id
+        self.answered(key, None)
 
     def answered(self, key: Key, pod: PodShape | None) -> None:
         """Take what the API server answered to a question or a write of ours, or (None) that we deleted what is there.
