@@ -1,6 +1,10 @@
 """The pods loop on the fake runtime: wishes become facts."""
 
-from neuropod.runtimes.contract import RuntimeUnavailableError
+import asyncio
+
+import pytest
+
+from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
 from neuropod.runtimes.fake.world import Script
 from neuropod.words import Reason, Status
 from reconcile.plant import Plant, Server
@@ -53,6 +57,32 @@ async def test_while_a_runtime_is_at_work_on_many_the_loop_rests_longer_between_
     late = (await server.loop.turn()).pause_seconds
 
     assert alone == late < many < 0.5  # seconds
+
+
+async def test_what_happens_while_the_loop_looks_whether_there_is_news_is_not_lost(
+    plant: Plant, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    plant.world.default_script = Script(prepare_seconds=5)
+    pod = await plant.launch(server)
+    await server.turn()
+    before = await plant.status(server)
+    observe = server.runtime.observe
+
+    async def observe_slowly(workload_id: WorkloadId) -> Seen | None:
+        monkeypatch.undo()
+        seen = await observe(workload_id)
+        await plant.clock.advance(5)  # it begins to run, and the watch tells so, before the answer is there
+        return seen
+
+    plant.world.nudge(pod.id)
+    await asyncio.sleep(0)
+    monkeypatch.setattr(server.runtime, "observe", observe_slowly)
+    await server.loop.turn()
+    asked = server.runtime.observe == observe
+    await server.turn()
+
+    assert asked
+    assert (before, await plant.status(server)) == (Status.STARTING, Status.RUNNING)
 
 
 async def test_a_stopped_pod_starts_again_as_its_next_incarnation(plant: Plant, server: Server):

@@ -90,35 +90,44 @@ class PodsLoop:
             self._told = True
 
     async def _claim(self, limit: int) -> tuple[list[Claimed], float | None]:
-        """Claim and begin to work; return the claims and, where they were all there is, when the next pod is due."""
-        nudged = await self._with_news()
-        told, self._told = self._told, False
-        if not (nudged or told) and (seconds := await self._seconds_to_next()) > 0:
-            return [], seconds  # a claim of nothing would be a write for nothing
-        world = self._world
-        now = world.clock.now()
-        async with world.database.write() as session:
-            claimed = list(
-                await claim_pods(
-                    session,
-                    capacities=self._capacities,
-                    nudged=nudged,
-                    policy=world.pods.policy,
-                    now=now,
-                    lease_seconds=world.settings.lease_seconds,
-                    limit=limit,
+        """Claim and begin to work; return the claims and, where they were all there is, when the next pod is due.
+
+        Nudges are taken out before anything is asked about their pods: one that comes meanwhile may tell of something
+        newer than the answer, and stays for the next claim.
+        """
+        nudged = self._take_nudged()
+        try:
+            await self._drop_without_news(nudged)
+            told, self._told = self._told, False
+            if not (nudged or told) and (seconds := await self._seconds_to_next()) > 0:
+                return [], seconds  # a claim of nothing would be a write for nothing
+            world = self._world
+            now = world.clock.now()
+            async with world.database.write() as session:
+                claimed = list(
+                    await claim_pods(
+                        session,
+                        capacities=self._capacities,
+                        nudged=set(nudged),
+                        policy=world.pods.policy,
+                        now=now,
+                        lease_seconds=world.settings.lease_seconds,
+                        limit=limit,
+                    )
                 )
-            )
-            due_in = self._seconds_to(await next_due_at(session, self._capacities)) if len(claimed) < limit else None
-        if len(claimed) < limit:
-            for pod_id in nudged:  # what was not claimed is closed, or another server's to look at
-                self._nudged.pop(pod_id, None)
-        lease_until = now + timedelta(seconds=world.settings.lease_seconds)
-        for pod in sorted(claimed, key=lambda pod: pod.facts.requested_at):  # who asked first is opened first
-            self._nudged.pop(pod.lease.pod_id, None)
-            self._rested.pop(pod.lease.pod_id, None)
-            self._work_on(pod, lease_until)
-        return claimed, due_in
+                due_in = (
+                    self._seconds_to(await next_due_at(session, self._capacities)) if len(claimed) < limit else None
+                )
+            if len(claimed) < limit:
+                nudged.clear()  # what was not claimed is closed, or another server's to look at
+            lease_until = now + timedelta(seconds=world.settings.lease_seconds)
+            for pod in sorted(claimed, key=lambda pod: pod.facts.requested_at):  # who asked first is opened first
+                nudged.pop(pod.lease.pod_id, None)
+                self._rested.pop(pod.lease.pod_id, None)
+                self._work_on(pod, lease_until)
+            return claimed, due_in
+        finally:
+            self._nudged = nudged | self._nudged
 
     def _work_on(self, claimed: Claimed, lease_until: datetime) -> None:
         pod_id = claimed.lease.pod_id
@@ -140,15 +149,20 @@ class PodsLoop:
 
         task.add_done_callback(free)
 
-    async def _with_news(self) -> set[PodId]:
-        """Return the nudged pods that no worker is at and that are not as their last pass left them."""
-        free = [pod_id for pod_id in self._nudged if pod_id not in self._busy]  # others when their worker is free
-        asked = {pod_id: rested for pod_id in free if (rested := self._rested.get(pod_id)) is not None}
-        answers = await asyncio.gather(*(self._is_still(self._nudged[pod_id], asked[pod_id]) for pod_id in asked))
-        still = {pod_id for pod_id, answer in zip(asked, answers, strict=True) if answer}
-        for pod_id in still:
-            self._nudged.pop(pod_id, None)
-        return set(free) - still
+    def _take_nudged(self) -> dict[PodId, Runtime]:
+        """Take out the nudged pods that no worker is at; the others stay until theirs is free."""
+        free = {pod_id: runtime for pod_id, runtime in self._nudged.items() if pod_id not in self._busy}
+        for pod_id in free:
+            del self._nudged[pod_id]
+        return free
+
+    async def _drop_without_news(self, nudged: dict[PodId, Runtime]) -> None:
+        """Take away the pods that are as their last pass left them."""
+        asked = {pod_id: rested for pod_id in nudged if (rested := self._rested.get(pod_id)) is not None}
+        answers = await asyncio.gather(*(self._is_still(nudged[pod_id], asked[pod_id]) for pod_id in asked))
+        for pod_id, still in zip(asked, answers, strict=True):
+            if still:
+                del nudged[pod_id]
 
     async def _is_still(self, runtime: Runtime, rested: Seen) -> bool:
         try:
