@@ -137,7 +137,8 @@ class TestPending:
     @pytest.mark.parametrize(
         ("message", "hints", "reason", "words"),
         [
-            (None, Hints(), Reason.SCHEDULING, ""),
+            (None, Hints(), Reason.STARTING, ""),
+            (None, Hints(now=datetime(2026, 1, 1, tzinfo=UTC)), Reason.SCHEDULING, ""),
             (
                 "0/1 nodes are available: 1 Insufficient cpu.",
                 Hints(free={"node-1": Free(500, 10**10, 10**10, {})}),

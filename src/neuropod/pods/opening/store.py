@@ -139,7 +139,7 @@ class _Counter:
             run_revision=row.run_revision,
             crashes=step.crashes,
             opened_at=now,
-            reason=Reason.SCHEDULING,
+            reason=Reason.STARTING,
         )
         self.incarnations.append(
             {

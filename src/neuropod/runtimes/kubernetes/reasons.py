@@ -43,7 +43,7 @@ class Hints:
     events: Sequence[EventShape] = ()  # about the Pod
     claim_events: Sequence[EventShape] = ()  # about its volume's claim, while that is not bound
     free: Mapping[str, "Free"] | None = None  # by node, of those that take pods
-    now: datetime | None = None
+    now: datetime | None = None  # None: nothing was looked up, as it is new, or as nobody asks why
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Free:
 
 
 def why_unscheduled(pod: PodShape, hints: Hints) -> Told:
-    """Tell why it has no node."""
+    """Tell why it has no node. One that is new is on its way: no step of a launch is told by itself."""
     scheduled = pod.condition.get("PodScheduled")
     if scheduled is None or scheduled.status != "False":
-        return Told(Reason.SCHEDULING)
+        return Told(Reason.STARTING if hints.now is None else Reason.SCHEDULING)
     if "PersistentVolumeClaim" in scheduled.message or "persistentvolumeclaim" in scheduled.message:
         problems = [event for event in hints.claim_events if event.type == "Warning"] or list(hints.claim_events)
         return Told(Reason.VOLUME_WAITS, clause(_latest(problems) or scheduled.message))
