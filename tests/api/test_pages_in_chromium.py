@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -57,12 +57,13 @@ class PodHosts:
 async def browsing(sqlite_url: str) -> AsyncIterator[tuple[ApiWorld, PodHosts, Page]]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        database = Database(sqlite_url)
-        async with api_world(database, port=listening.getsockname()[1]) as world:
+        async with (
+            aclosing(Database(sqlite_url)) as database,
+            api_world(database, port=listening.getsockname()[1]) as world,
+        ):
             pods = PodHosts(world)
             async with _serving(pods, listening), chromium() as browser:
                 yield world, pods, await browser.page()
-        await database.aclose()
 
 
 async def _sign_in(world: ApiWorld, page: Page, name: str = "owner") -> None:
