@@ -101,6 +101,27 @@ async def test_the_log_is_kept_after(tmp_path: Path, installation: InstallationI
     assert seen.finished_at is not None
 
 
+async def test_a_pod_that_ends_forgets_who_set_its_fields(
+    tmp_path: Path, installation: InstallationId, admin: KubeClient
+):
+    """So that whatever is still written of it costs the API server less."""
+    async with opened(tmp_path, installation) as runtime:
+        workload = workload_of(installation, POLITE)
+        await runtime.ensure(workload)
+        await until(runtime, workload, Phase.READY)
+        before = await admin.get(PODS, *place(workload))
+        await runtime.stop(workload.id, grace_seconds=30, reason=Reason.REQUESTED)
+        await until(runtime, workload, Phase.EXITED)
+        after = await admin.get(PODS, *place(workload))
+        await runtime.remove(workload.id)
+        await until_gone(runtime, workload)
+
+    assert before is not None
+    assert after is not None
+    assert "managedFields" in before["metadata"]
+    assert "managedFields" not in after["metadata"]
+
+
 async def test_a_follower_reads_on_from_the_kept_log_when_the_pod_is_removed_under_it(
     tmp_path: Path, installation: InstallationId
 ):

@@ -78,7 +78,7 @@ def test_who_takes_more_memory_is_killed_and_that_is_told(layout: CgroupLayout):
 def test_who_stays_within_its_memory_is_not(layout: CgroupLayout):
     group = cgroups.create(layout, "w1", LIMITS)
 
-    process = start(group, "block = b'x' * (64 << 20); print(len(block), flush=True); input()")
+    process = start(group, "import time; block = b'x' * (64 << 20); print(len(block), flush=True); time.sleep(1000)")
 
     assert line(process) == str(64 * MIB)
     used = group.usage().memory_bytes
