@@ -35,6 +35,7 @@ from neuropod.runtimes.local.environments.plan import (
 
 Report = Callable[[BuildProgress], None]
 
+_DYING_SECONDS = 10.0
 _TICK_SECONDS = 0.2
 _UV = "/opt/neuropod/uv"
 _CA = "/opt/neuropod/ca.pem"
@@ -174,9 +175,12 @@ class Build:
                 raise PrepareFailedError("the build closed its output and did not end") from None
             finally:
                 # The first process of the sandbox dies with bubblewrap, and its pid namespace with that one.
-                with suppress(ProcessLookupError):
-                    if process.poll() is None:
+                if process.poll() is None:
+                    with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
+                    # All of them are dead once nobody has its output open: until then they write to the target.
+                    while selector.select(_DYING_SECONDS) and os.read(process.stdout.fileno(), 65536):
+                        pass
 
     def _tick(self) -> None:
         now = time.monotonic()
