@@ -35,7 +35,7 @@ from neuropod.runtimes.local.environments.plan import (
 
 Report = Callable[[BuildProgress], None]
 
-_DYING_SECONDS = 10.0
+_DYING_SECONDS = 10.0  # at most: outside a sandbox one may have left the group, and lives on
 _TICK_SECONDS = 0.2
 _UV = "/opt/neuropod/uv"
 _CA = "/opt/neuropod/ca.pem"
@@ -179,8 +179,10 @@ class Build:
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     # All of them are dead once nobody has its output open: until then they write to the target.
-                    while selector.select(_DYING_SECONDS) and os.read(process.stdout.fileno(), 65536):
-                        pass
+                    until = time.monotonic() + _DYING_SECONDS
+                    while (left := until - time.monotonic()) > 0 and selector.select(left):
+                        if not os.read(process.stdout.fileno(), 65536):
+                            break
 
     def _tick(self) -> None:
         now = time.monotonic()
