@@ -22,15 +22,23 @@ pytestmark = [pytest.mark.root, pytest.mark.user]
 
 SLEEPER = "import time; time.sleep(600)"
 
+# Programs that are told something wait by sigwait: a handler would miss what comes just before it begins to sleep.
 _SAYS_HANGUP = """
-import os, signal, time
-def leave(*_):
-    fd = os.open("/workspace/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(fd, b"hangup ")
-    os._exit(0)
-signal.signal(signal.SIGHUP, leave)
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 print("up", flush=True)
-time.sleep(600)
+signal.sigwait([signal.SIGHUP])
+fd = os.open("/workspace/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(fd, b"hangup ")
+"""
+_SAYS_SIZE_AND_INTERRUPT = """
+import os, signal
+told = [signal.SIGWINCH, signal.SIGINT]
+signal.pthread_sigmask(signal.SIG_BLOCK, told)
+print(os.ttyname(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
+while signal.sigwait(told) == signal.SIGWINCH:
+    print(os.get_terminal_size(), flush=True)
+print("interrupted", flush=True)
 """
 
 
@@ -48,17 +56,8 @@ async def test_a_program_in_a_terminal_hears_of_its_new_size_and_of_interrupts(r
     pod = python(SLEEPER)
     await runtime.ensure(pod)
     await until(runtime, pod.id, Phase.READY)
-    program = textwrap.dedent("""
-        import os, signal, time
-        try:  # around all of it: who reads is quicker than the print that told it something
-            signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size(), flush=True))
-            print(os.ttyname(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
-            time.sleep(600)
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-    """)
 
-    shell = await runtime.exec(pod.id, ExecRequest(("python3", "-c", program), 1, SIZE))
+    shell = await runtime.exec(pod.id, ExecRequest(("python3", "-c", _SAYS_SIZE_AND_INTERRUPT), 1, SIZE))
     first = await read_until(shell, b"True True")
     shell.resize(TerminalSize(rows=7, columns=9))
     await read_until(shell, b"columns=9, lines=7")
