@@ -51,6 +51,18 @@ async def until_unavailable(runtime: Runtime, workload: Workload, seconds: float
     raise AssertionError(f"still known after {seconds:.0f} s")
 
 
+async def until_canary_is_over(runtime: Runtime, seconds: float = 180) -> None:
+    """Return once it was found out whether policies are enforced: no Pod asks any more."""
+    end = time.monotonic() + seconds
+    while any("not known" in told or "being found out" in told for told in await _told_of_network(runtime)):
+        assert time.monotonic() < end, f"the canary still asks after {seconds:.0f} s"
+        await asyncio.sleep(0.2)
+
+
+async def _told_of_network(runtime: Runtime) -> list[str]:
+    return [one.message for one in (await runtime.report()).guarantees if one.name == "network"]
+
+
 async def text_of(runtime: Runtime, workload: Workload) -> list[str]:
     """Return the lines of its log."""
     return [line.text async for line in runtime.logs(workload.id, LogQuery())]

@@ -18,6 +18,7 @@ from neuropod.runtimes.kubernetes.watching import ClusterWatch
 
 _NAME = "pids"
 _AGAIN_SECONDS = 3600.0
+_SOON_SECONDS, _RARELY_SECONDS = 10.0, 320.0  # while a node has not told, each time twice as long
 
 _UNKNOWN = Guarantee(_NAME, False, "Whether nodes limit a pod's processes is being found out.")
 
@@ -32,11 +33,18 @@ class PidsLimits:
         self.guarantee = _UNKNOWN
 
     async def run(self) -> None:
-        """Ask now, and every hour: nodes come and go."""
+        """Ask now, and every hour: nodes come and go. Soon again while it is not known.
+
+        That is mostly a kubelet that is busy or starts; one that never tells (we may not ask it) is asked rarely.
+        """
+        soon = _SOON_SECONDS
         while True:
             nodes = sorted(node.metadata.name for node in self._watch.nodes() if takes_pods(node))
-            self.guarantee = guarantee_of({node: await self._limit(node) for node in nodes})
-            await self._clock.sleep(_AGAIN_SECONDS)
+            limits = {node: await self._limit(node) for node in nodes}
+            self.guarantee = guarantee_of(limits)
+            known = is_known(limits)
+            await self._clock.sleep(_AGAIN_SECONDS if known else min(soon, _AGAIN_SECONDS))
+            soon = _SOON_SECONDS if known else min(2 * soon, _RARELY_SECONDS)
 
     async def _limit(self, node: str) -> int | None:
         try:
@@ -55,13 +63,18 @@ def limit_of(text: str) -> int | None:
     return max(0, limit) if isinstance(limit, int) else None
 
 
+def is_known(limits: Mapping[str, int | None]) -> bool:
+    """Tell whether the nodes' answers decide it: all told, or one has no limit, whatever others say."""
+    return 0 in limits.values() or (bool(limits) and None not in limits.values())
+
+
 def guarantee_of(limits: Mapping[str, int | None]) -> Guarantee:
     """Return what the nodes' answers mean: it holds where every node that takes pods has a limit."""
     without = [node for node, limit in limits.items() if limit == 0]
     silent = [node for node, limit in limits.items() if limit is None]
     if without:
         told = f"A pod may have any number of processes on {_some(without)}: set podPidsLimit of the kubelet there."
-    elif silent or not limits:
+    elif not is_known(limits):
         told = f"Whether a pod's processes are limited is not known{f' of {_some(silent)}' if silent else ''}."
     else:
         least = min(limit for limit in limits.values() if limit is not None)
