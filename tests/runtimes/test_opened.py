@@ -125,6 +125,25 @@ async def test_a_defect_in_one_takes_no_other_down():
     assert far.let_go == 1
 
 
+async def test_who_goes_away_while_they_open_leaves_none_open():
+    """Neither the one that was opening nor those that were open already and in nobody's hands yet."""
+    near, far = Place("near"), Place("far")
+    far.hangs = True
+    runtimes = Runtimes([near.planned(), far.planned()])
+    opening = asyncio.create_task(runtimes.open_missing())
+    while not (near.built and far.built):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (list(runtimes), near.let_go, far.let_go) == ([], 1, 1)
+
+    far.hangs = False
+    assert await runtimes.open_missing() == [here("near"), here("far")]
+
+
 async def test_a_name_is_known_while_its_runtime_is_away():
     near = Place("near")
     near.away = "no answer"

@@ -10,6 +10,7 @@ Which name an id has is remembered in the database (`db.runtimes`), so it is kno
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
@@ -83,13 +84,16 @@ class Runtimes(Mapping[RuntimeId, Runtime]):
         """Try to open what is not open, all at once; return the ids of those that are now. Never raises."""
         missing = [one for one in self._planned if one.name in self._unopened]
         before = set(self._opened)
-        built = await asyncio.gather(*(self._open(one) for one in missing))
-        for planned, runtime in zip(missing, built, strict=True):  # of two that are one, the first of the settings
-            if runtime is not None:
+        async with AsyncExitStack() as untaken:  # where this is cut off, what is open already is let go too
+            async with asyncio.TaskGroup() as group:
+                opening = [group.create_task(self._open(one, untaken)) for one in missing]
+            untaken.pop_all()
+        for planned, task in zip(missing, opening, strict=True):  # of two that are one, the first of the settings
+            if (runtime := task.result()) is not None:
                 await self._take_in(planned, runtime)
         return [runtime_id for runtime_id in self._opened if runtime_id not in before]
 
-    async def _open(self, planned: PlannedRuntime) -> Runtime | None:
+    async def _open(self, planned: PlannedRuntime, untaken: AsyncExitStack) -> Runtime | None:
         runtime = planned.build()
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
@@ -102,6 +106,10 @@ class Runtimes(Mapping[RuntimeId, Runtime]):
             log.exception("a runtime cannot be opened", runtime=planned.name)
             self._unopened[planned.name] = f"{type(error).__name__}: {error}"
             return None
+        except asyncio.CancelledError:  # whoever waits for it has gone, and nobody else knows of it
+            await runtime.aclose()
+            raise
+        untaken.push_async_callback(runtime.aclose)
         return runtime
 
     async def _take_in(self, planned: PlannedRuntime, runtime: Runtime) -> None:

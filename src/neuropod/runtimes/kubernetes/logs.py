@@ -22,7 +22,7 @@ from neuropod.ids import PodId
 from neuropod.kit.clock import Clock
 from neuropod.kit.tasks import TaskSet
 from neuropod.kube.client import KubeClient
-from neuropod.kube.errors import KubeError, KubeUnavailableError
+from neuropod.kube.errors import ForbiddenError, KubeError, KubeUnavailableError
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
 from neuropod.kube.lines import LineStream
@@ -42,6 +42,7 @@ _LOST = b"[neuropod: the log is lost: the pod was deleted from the cluster while
 # All that a kubelet answers, as if it were the log, whose container is just gone (kuberuntime's GetContainerLogs).
 _NONE = re.compile(rb"unable to retrieve container logs for [a-z0-9.-]+://[0-9a-f]+")
 _LOOK_AGAIN_SECONDS = 2.0  # besides the watch's changes
+_LOOKS = 3  # so often a log is read that cannot be read to its end, before that is told
 _PIECE_BYTES = 64 * 1024  # so much is written at once, and most logs as a whole
 _END_SECONDS = 5.0  # a recording that goes on may take so long after the end of the process
 _GIVE_UP = timedelta(seconds=120)  # after the end: a node that does not give the log by then never will
@@ -76,7 +77,10 @@ class ClusterLogs:
     # ---- reading
 
     async def lines(self, workload_id: WorkloadId, query: LogQuery) -> AsyncIterator[LogLine]:
-        """See the contract. A tail reads all there is: positions are counted, nobody tells them."""
+        """See the contract. A tail reads all there is: positions are counted, nobody tells them.
+
+        Raises RuntimeUnavailableError where not all that there is can be read, also after some of it.
+        """
         since = -1 if query.since is None else query.since
         if query.tail is not None:
             last: deque[LogLine] = deque(maxlen=query.tail)
@@ -96,30 +100,53 @@ class ClusterLogs:
                     yield line
 
     async def _every(self, workload_id: WorkloadId, *, follow: bool) -> AsyncGenerator[LogLine]:
-        """Yield all lines from the first on."""
-        position = 0
+        """Yield all lines from the first on. Where that cannot be done now, look again; then raise."""
+        position, vain, problem = 0, 0, ""
         while not await asyncio.to_thread(self._is_kept, workload_id):
             with self._change() as changed:
                 pod = await self._standing.find_exact(workload_id)
                 if pod is None:
                     break  # by now it may be kept
-                over = is_ended(pod)
-                if started(pod) is not None and (stream := await self._open(pod, follow=follow and not over)):
-                    async with aclosing(_numbered(stream, position)) as lines:
+                problem, last = "", is_ended(pod) or not follow
+                try:
+                    async with aclosing(self._from_node(pod, position, follow=not last)) as lines:
                         async for line in lines:
                             position = line.position + 1
                             yield line
-                    if not follow:
-                        return
-                elif pod.metadata.uid in self._recordings:  # its node has dropped the log, we have all of it soon
-                    await self._recorded(pod.metadata.uid)
-                    continue
-                if over or not follow:
-                    return
+                except _ShortError as error:
+                    problem = str(error)
+                    vain += last
+                    if pod.metadata.uid in self._recordings:  # its node drops the log, we have all of it soon
+                        await self._recorded(pod.metadata.uid)
+                        continue
+                if last and (not problem or vain >= _LOOKS):
+                    break
                 await _wait(changed)
+        if problem and not await asyncio.to_thread(self._is_kept, workload_id):
+            raise RuntimeUnavailableError(f"its log cannot be read to its end: {problem}")
         for line in await asyncio.to_thread(self._kept_lines, workload_id):
             if line.position >= position:
                 yield line
+
+    async def _from_node(self, pod: PodShape, start: int, *, follow: bool) -> AsyncGenerator[LogLine]:
+        """Yield what its node gives of the Pod's log, from a position on. Raises _ShortError where that is not all."""
+        if started(pod) is None:
+            return
+        stream = await self._open(pod, follow=follow)
+        if stream is None:
+            raise _ShortError("its node gives no log of it")
+        position = 0
+        try:
+            while (lines := await stream.read()) is not None:
+                for line in lines:
+                    if position >= start:
+                        yield LogLine(position, line.decode("utf-8", "replace"))
+                    position += len(line) + 1
+        except KubeUnavailableError as error:
+            log.info("a log's stream was cut", error=str(error))
+            raise _ShortError(str(error)) from error
+        finally:
+            stream.close()
 
     @contextmanager
     def _change(self) -> Iterator[asyncio.Event]:
@@ -131,12 +158,15 @@ class ClusterLogs:
             self._changed.discard(event)
 
     async def _open(self, pod: PodShape, *, follow: bool) -> LineStream | None:
-        """Open the Pod's log; None where its node has none of it. Raises RuntimeUnavailableError."""
+        """Open the Pod's log; None where its node has none of it. Raises RuntimeUnavailableError.
+
+        That we may not read it now (somebody took our rights there, which are put back) is no word of the node's.
+        """
         path = PODS.path(pod.metadata.namespace, pod.metadata.name, "log")
         params = {"container": names.CONTAINER, "follow": str(follow).lower()}
         try:
             stream = await self._client.open_lines(path, params)
-        except KubeUnavailableError as error:
+        except (KubeUnavailableError, ForbiddenError) as error:
             raise RuntimeUnavailableError(str(error)) from error
         except KubeError as error:
             log.info("a node gives no log", pod=pod.metadata.name, error=error.message)
@@ -255,6 +285,10 @@ class ClusterLogs:
         await asyncio.to_thread(shutil.rmtree, self._directory / pod, ignore_errors=True)
 
 
+class _ShortError(Exception):
+    """A log could not be read to its end; the sentence says why."""
+
+
 async def _wait(changed: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
@@ -296,21 +330,6 @@ class _Recording:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-
-
-async def _numbered(stream: LineStream, start: int) -> AsyncGenerator[LogLine]:
-    """Yield the lines from a position on, and close the stream; where it is cut it ends, and the caller looks again."""
-    position = 0
-    try:
-        while (lines := await stream.read()) is not None:
-            for line in lines:
-                if position >= start:
-                    yield LogLine(position, line.decode("utf-8", "replace"))
-                position += len(line) + 1
-    except KubeUnavailableError as error:
-        log.info("a log's stream was cut", error=str(error))
-    finally:
-        stream.close()
 
 
 def _id_of(pod: PodShape) -> WorkloadId:

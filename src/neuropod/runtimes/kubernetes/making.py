@@ -1,6 +1,7 @@
 """Ensure: the namespace, the claim, the Secrets, then the Pod. Called by `runtime`.
 
-It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands.
+It may be repeated, and be cut off anywhere: the Pod is made last, by a write that fails where another one stands. Then
+its Secrets are given to it, by whoever finds it there too: their first apply takes away an owner that they had.
 """
 
 import msgspec
@@ -17,13 +18,14 @@ from neuropod.kube.errors import (
 )
 from neuropod.kube.informer import Key
 from neuropod.kube.kinds import PODS
-from neuropod.kube.objects import Object, owner_reference
+from neuropod.kube.objects import Object, Objects, owner_reference
 from neuropod.runtimes.contract import RuntimeUnavailableError, Workload, WorkloadRejectedError
 from neuropod.runtimes.kubernetes import names, objects, reasons
 from neuropod.runtimes.kubernetes.asking import asking
 from neuropod.runtimes.kubernetes.fences import Tenant
 from neuropod.runtimes.kubernetes.objects import Ways
 from neuropod.runtimes.kubernetes.secrets import LateSecrets, drop_secrets
+from neuropod.runtimes.kubernetes.seen import is_ended
 from neuropod.runtimes.kubernetes.shapes import PodShape
 from neuropod.runtimes.kubernetes.standing import is_incarnation
 from neuropod.runtimes.kubernetes.tenancy import Tenancy
@@ -62,7 +64,9 @@ class Making:
             raise WorkloadRejectedError("a cluster runs images, and this one has none")
         place = names.namespace_of(workload.owner_hash), names.pod_of(workload)
         with asking():
-            if await self._is_there(workload, place):
+            if (there := await self._there(workload, place)) is not None:
+                if not is_ended(there):  # else `remove` is due, and what it drops is not to come again
+                    await self._give(_secrets_of(workload), there)
                 return
             for last in (False, True):
                 try:
@@ -75,15 +79,13 @@ class Making:
                     break
         self._watch.remember(workload.id.pod, place)
 
-    async def _is_there(self, workload: Workload, place: Key) -> bool:
-        """Tell whether that incarnation stands already. Raises WorkloadRejectedError: something else does."""
+    async def _there(self, workload: Workload, place: Key) -> PodShape | None:
+        """Return that incarnation's Pod if it stands already. Raises WorkloadRejectedError: something else does."""
         if self._watch.fresh and self._watch.at(place) is None:
-            return False  # should it be there all the same, making it meets it
-        found = await self._client.get_as(PodShape, PODS, place[1], place[0])
-        if found is None:
-            return False
-        if is_incarnation(found, workload.id):
-            return True
+            return None  # should it be there all the same, making it meets it
+        found: PodShape | None = await self._client.get_as(PodShape, PODS, place[1], place[0])
+        if found is None or is_incarnation(found, workload.id):
+            return found
         other = names.workload_of(found.metadata.labels)
         if other is None or (other.installation, other.pod) != (workload.id.installation, workload.id.pod):
             raise WorkloadRejectedError(f"Another Pod {place[1]} stands there.", reason=Reason.PLACE_OCCUPIED)
@@ -95,9 +97,7 @@ class Making:
         tenant = Tenant(self._installation, workload.owner, workload.owner_hash)
         await self._tenancy.prepare(tenant)
         claim = await self._claims.ensure(workload)
-        secrets = [objects.env_secret(workload)] if objects.secret_env(workload) else []
-        if workload.pull_credential is not None:
-            secrets.append(objects.registry_secret(workload, workload.pull_credential))
+        secrets = _secrets_of(workload)
         place = tenant.namespace, names.pod_of(workload)
         made_names = [secret["metadata"]["name"] for secret in secrets]
         with self.late.writing(workload.id, place, made_names):
@@ -106,16 +106,24 @@ class Making:
             try:
                 made = await self._create(objects.pod(workload, self._ways, claim=claim))
             except ConflictError:
-                if not await self._is_live(workload, place):
+                pod = await self._live(workload, place)
+                if pod is None:
                     raise RuntimeUnavailableError("what stood in its place is just going") from None
-                return
             except (ForbiddenError, InvalidError) as error:
                 await drop_secrets(self._client, tenant.namespace, made_names, workload.id)
                 raise self._refusal(error, tenant.namespace) from error
-            self._watch.answered(place, msgspec.convert(made, PodShape))
-            for secret in secrets:  # they go with it, also when somebody else deletes it
-                secret["metadata"]["ownerReferences"] = [owner_reference(made)]
-                await self._client.apply(secret)
+            else:
+                pod = msgspec.convert(made, PodShape)
+                self._watch.answered(place, pod)
+            await self._give(secrets, pod)
+
+    async def _give(self, secrets: Objects, pod: PodShape) -> None:
+        """Let the Secrets go with the Pod that reads them, also when somebody else deletes it."""
+        metadata = {"name": pod.metadata.name, "uid": pod.metadata.uid}
+        owner = owner_reference({"apiVersion": PODS.api_version, "kind": PODS.kind, "metadata": metadata})
+        for secret in secrets:
+            secret["metadata"]["ownerReferences"] = [owner]
+            await self._client.apply(secret)
 
     async def _create(self, pod: Object) -> Object:
         """Create the Pod; a quota that changed just now lets nothing in before it was counted."""
@@ -128,13 +136,11 @@ class Making:
             await self._clock.sleep(_COUNT_PAUSE_SECONDS)
         raise RuntimeUnavailableError("the quota of the user's namespace was not counted yet")
 
-    async def _is_live(self, workload: Workload, place: Key) -> bool:
-        found = await self._client.get_as(PodShape, PODS, place[1], place[0])
-        if found is None:
-            return False
-        if not is_incarnation(found, workload.id):
+    async def _live(self, workload: Workload, place: Key) -> PodShape | None:
+        found: PodShape | None = await self._client.get_as(PodShape, PODS, place[1], place[0])
+        if found is not None and not is_incarnation(found, workload.id):
             raise WorkloadRejectedError(f"Another Pod {place[1]} stands there.", reason=Reason.PLACE_OCCUPIED)
-        return True
+        return found
 
     def _refusal(self, error: KubeError, namespace: str) -> Exception:
         if "being terminated" in error.message:
@@ -146,3 +152,11 @@ class Making:
         if isinstance(error, InvalidError):
             return WorkloadRejectedError(reasons.clause(error.message))
         return error
+
+
+def _secrets_of(workload: Workload) -> Objects:
+    """Return the Secrets that its Pod reads."""
+    secrets = [objects.env_secret(workload)] if objects.secret_env(workload) else []
+    if workload.pull_credential is not None:
+        secrets.append(objects.registry_secret(workload, workload.pull_credential))
+    return secrets
