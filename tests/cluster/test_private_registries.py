@@ -57,7 +57,7 @@ async def test_a_users_credentials_pull_their_images_and_nobody_elses(tmp_path: 
             assert not [text for text in told if PASSWORD in text or _encoded() in text]
 
             server.api.delete(f"/pods/{mine}")
-            wait_for(lambda: server.api.get(f"/pods/{mine}").status_code == 404, "the pod's end", 60)
+            wait_for(lambda: server.api.get(f"/pods/{mine}").status_code == 404, "the pod's end", 120)
             left = [one["metadata"]["name"] for one in await admin.list(SECRETS, namespace)]
             assert left == []
 
@@ -93,7 +93,7 @@ def _launch(api: httpx.Client, image: str) -> str:
 def _until(api: httpx.Client, pod: str, status: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = api.get(f"/pods/{pod}").json()
-        assert found["status"] != "failed", found
+        assert found["status"] != "failed", (found["reason"], found["message"])
         return found if found["status"] == status else None
 
     return wait_for(look, f"the pod to be {status}", 120)
@@ -101,5 +101,5 @@ def _until(api: httpx.Client, pod: str, status: str) -> dict[str, Any]:
 
 def _denied(api: httpx.Client, pod: str) -> dict[str, Any] | None:
     found = api.get(f"/pods/{pod}").json()
-    assert found["status"] != "running", found
+    assert found["status"] != "running", (found["reason"], found["message"])
     return found if (found["status"], found["reason"]) == ("failed", "pull_denied") else None

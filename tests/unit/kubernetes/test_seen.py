@@ -9,7 +9,7 @@ import pytest
 from neuropod.runtimes.contract import Phase
 from neuropod.runtimes.kubernetes.reasons import Free, Hints
 from neuropod.runtimes.kubernetes.seen import is_ended, moment, seen_of, written
-from neuropod.runtimes.kubernetes.shapes import EventShape, PodShape
+from neuropod.runtimes.kubernetes.shapes import EventShape, PodShape, Reference
 from neuropod.words import Reason
 
 T0 = datetime(2026, 11, 28, 11, 0, 0, tzinfo=UTC)
@@ -210,6 +210,30 @@ class TestPending:
         assert seen is not None
         assert (seen.phase, seen.reason) == (Phase.PENDING, reason)
         assert seen.message
+
+    @pytest.mark.parametrize(
+        ("seconds", "reason"), [(None, Reason.PULLING), (5, Reason.PULLING), (25, Reason.PULL_DENIED)]
+    )
+    def test_a_pod_with_credentials_is_denied_at_its_second_try(self, seconds, reason):
+        """Its node may not have read them in time for the first one, and then asks without."""
+        message = "pull access denied, repository does not exist or may require authorization"
+        plain = pod(
+            phase="Pending",
+            state={"waiting": {"reason": "ErrImagePull", "message": message}},
+            conditions=[{"type": "PodScheduled", "status": "True", "lastTransitionTime": at(1)}],
+        )
+        keeps = msgspec.structs.replace(
+            plain, spec=msgspec.structs.replace(plain.spec, image_pull_secrets=(Reference(name="lab-registry"),))
+        )
+        hints = Hints(now=None if seconds is None else T0 + timedelta(seconds=seconds))
+
+        seen, without = seen_of(keeps, hints), seen_of(plain, hints)
+
+        assert seen is not None
+        assert seen.reason is reason
+        assert message in seen.message
+        assert without is not None
+        assert without.reason is Reason.PULL_DENIED
 
     def test_a_back_off_is_explained_by_the_event_before_it(self):
         waiting = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "example.org/lab:1"'}}

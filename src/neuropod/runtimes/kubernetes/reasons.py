@@ -25,6 +25,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _NOT_FOUND = re.compile(r"\b404\b|not ?found|manifest unknown|name unknown|does not exist", re.IGNORECASE)
+# A kubelet that has not read a Secret within a second pulls without it, and tries again after ten.
+_SECOND_TRY_SECONDS = 20.0
 _NOT_STARTED = frozenset({"StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError"})
 
 
@@ -163,10 +165,21 @@ def _pull_failed(pod: PodShape, waiting: Waiting, hints: Hints) -> Told:
     messages = [waiting.message, *(text for text in reversed(told) if "pull" in text.lower())]
     for message in messages:
         if _DENIED.search(message):
+            if _perhaps_without_its_credentials(pod, hints.now):
+                break
             return Told(Reason.PULL_DENIED, f"{_image(pod)} ({_core(message)})")
         if _NOT_FOUND.search(message):
             return Told(Reason.IMAGE_NOT_FOUND, f"{_image(pod)} ({_core(message)})")
     return Told(Reason.PULLING, f"{_image(pod)}, so far without success ({_core(messages[-1])})")
+
+
+def _perhaps_without_its_credentials(pod: PodShape, now: datetime | None) -> bool:
+    """Tell whether its node may have had no time to read the Pod's credentials, so that another try may succeed."""
+    if not pod.spec.image_pull_secrets:
+        return False
+    placed = pod.condition.get("PodScheduled")
+    since = None if placed is None else placed.last_transition_time
+    return now is None or since is None or (now - since).total_seconds() < _SECOND_TRY_SECONDS
 
 
 def _core(message: str) -> str:
