@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import delete, select
 
 from neuropod.accounts.records import SessionRow
+from neuropod.api.feeding.feed import EventFeed
 from neuropod.api.feeding.followers import MOST_WAITING, Follower, Selection
 from neuropod.db.engine import Session
 from neuropod.db.events import EventRow, Happening, prune_events, record_event, record_events
 from neuropod.ids import PodId, SessionId, UserId
 from neuropod.words import Role, Scope
 from support.api import POD, ApiWorld
+from support.clocks import ManualClock
 from support.statements import statements
 from support.streams import Reader, follow
 
@@ -225,6 +227,23 @@ async def test_a_revoked_key_ends_its_stream(fed: ApiWorld):
         assert (await owner.delete(f"/api/v1/api-keys/{key['id']}")).status_code == 204
 
     assert await reader.closed(5)
+
+
+async def test_a_look_that_somebody_caused_does_not_put_off_the_one_at_everybodys_rights(sqlite_world: ApiWorld):
+    world, clock, actor = sqlite_world, ManualClock(), sqlite_world.actor("owner")
+    addresses = world.settings.addresses(world.settings.port)
+    feed = EventFeed(world.news, world.parts.accounts, world.parts.pods, addresses, world.settings.events, clock)
+    revoked = Follower(Selection(actor.user_id), replace(actor, session_id=SessionId("ses_1")))
+    await feed.join(revoked, None)
+    await clock.advance(2.6)
+
+    await feed.look()  # as after anybody's joining
+    ended_at_once = revoked.ended.is_set()
+    await clock.advance(feed._seconds_to_next() or 0)
+    await feed.look()
+
+    assert (ended_at_once, revoked.ended.is_set()) == (False, True)
+    assert clock.monotonic() < 4
 
 
 async def test_a_key_without_read_follows_nothing(sqlite_world: ApiWorld):

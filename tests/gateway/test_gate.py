@@ -75,6 +75,32 @@ async def test_doubt_asks_again(gate, doorkeeper):
     assert gate.remembered(KEY) is None
 
 
+async def _asking(gate, doorkeeper):
+    """Return somebody's question, once the doorkeeper was asked."""
+    asking = asyncio.create_task(gate.visitor(KEY))
+    while not doorkeeper.asked:
+        await asyncio.sleep(0)
+    return asking
+
+
+async def test_a_question_from_before_a_doubt_answers_nobody_who_comes_after_it(gate, doorkeeper):
+    before = await _asking(gate, doorkeeper)
+
+    gate.doubt()
+    after = await gate.visitor(KEY)
+
+    assert (await before, after, doorkeeper.asked) == (SOMEBODY, SOMEBODY, 2)
+
+
+async def test_an_answer_from_before_a_doubt_is_not_remembered(gate, doorkeeper):
+    before = await _asking(gate, doorkeeper)
+
+    gate.doubt()
+
+    assert await before == SOMEBODY
+    assert gate.remembered(KEY) is None
+
+
 async def test_while_the_doorkeeper_is_away_known_visitors_go_on_and_nobody_new_gets_in(gate, doorkeeper, clock):
     await gate.visitor(KEY)
     doorkeeper.away = True

@@ -95,6 +95,7 @@ class Gate:
         self._remember_seconds = remember_seconds
         self._asking: dict[Credential, asyncio.Task[Visitor | None]] = {}
         self._remembered: OrderedDict[Credential, _Remembered] = OrderedDict()
+        self._doubts = 0
 
     def remembered(self, credential: Credential) -> Visitor | None:
         """Return the visitor if somebody was asked lately; None says nothing."""
@@ -116,12 +117,13 @@ class Gate:
         return await asyncio.shield(asking)
 
     def _asked(self, credential: Credential, task: "asyncio.Task[Visitor | None]") -> None:
-        del self._asking[credential]
+        if self._asking.get(credential) is task:
+            del self._asking[credential]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody may be left who does
 
     async def _ask(self, credential: Credential) -> Visitor | None:
-        asked = self._clock.monotonic()
+        asked, doubts = self._clock.monotonic(), self._doubts
         try:
             known = await self.doorkeeper.identify(credential)
         except DoorkeeperUnavailableError:
@@ -132,14 +134,20 @@ class Gate:
         if known is None or not self._lasts(known):
             self._remembered.pop(credential, None)
             return None
-        self._remembered[credential] = _Remembered(known, asked)
+        if doubts == self._doubts:  # else the doorkeeper may have looked before: good for this request alone
+            self._remember(credential, _Remembered(known, asked))
+        return known.visitor
+
+    def _remember(self, credential: Credential, found: _Remembered) -> None:
+        self._remembered[credential] = found
         self._remembered.move_to_end(credential)
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-        return known.visitor
 
     def doubt(self) -> None:
-        """Ask anew at the next request of each: rights may have changed."""
+        """Ask anew at the next request of each, also what is being asked: rights may have changed."""
+        self._doubts += 1
+        self._asking.clear()
         for found in self._remembered.values():
             found.asked = float("-inf")
 

@@ -13,7 +13,7 @@ from neuropod.accounts.access import SYSTEM, Actor, require_administrator, requi
 from neuropod.accounts.acts import record_act_on
 from neuropod.accounts.oidc import store
 from neuropod.accounts.oidc.claims import Identity
-from neuropod.accounts.people.store import lock_user
+from neuropod.accounts.people.store import lock_administrators, lock_user
 from neuropod.accounts.records import IdentityRow, UserRow
 from neuropod.accounts.service import Accounts
 from neuropod.accounts.signing_in import Browser, NewSession
@@ -68,6 +68,8 @@ class Identities:
         if identity.email is not None:
             known = await self._accounts.user_with_address(session, identity.email)
         if known is not None:
+            if identity.role is Role.CLIENT:  # `_follow_role` may lock them, and nobody locks one of them before all
+                await lock_administrators(session)
             user = await lock_user(session, known.id)
             if user.link_until is None or user.link_until <= self._clock.now():
                 self._note(session, "refuse_identity", user, actor=SYSTEM, identity=identity)

@@ -164,7 +164,8 @@ class EventFeed:
     def _seconds_to_next(self) -> float | None:
         if not len(self):
             return None
-        return _PASSING_SECONDS if self._passing_due else _LOOK_SECONDS
+        rights_due = max(0.0, self._looked_at + _LOOK_SECONDS - self._clock.monotonic())
+        return min(_PASSING_SECONDS, rights_due) if self._passing_due else rights_due
 
     async def look(self) -> None:
         """Hand out what has passed, and end whoever lost the right."""
