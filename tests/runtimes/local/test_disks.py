@@ -187,6 +187,30 @@ def test_a_growth_that_was_cut_short_is_finished_by_the_next(plan: DiskPlan):
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("how_long", ["for a moment", "for long"])
+def test_a_volume_that_another_mount_namespace_copied_is_attached_and_grows_once_it_is_free(plan: DiskPlan, how_long):
+    disk = attach(plan, 64)
+    (disk.path / "file").write_text("mine")
+    copy = ["unshare", "--mount", "sh", "-c", f"echo copied; exec sleep {1 if how_long == 'for a moment' else 600}"]
+    with subprocess.Popen(copy, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"copied\n"
+        disk.detach()
+
+        larger = attach(plan, 256)
+        at_once = larger.size_bytes // MIB
+        assert (larger.path / "file").read_text() == "mine"
+        larger.detach()
+        holder.kill()
+    again = attach(plan, 256)
+
+    assert at_once == (64 if how_long == "for long" and not can_grow_mounted() else 256)
+    assert again.size_bytes == 256 * MIB
+    assert (again.path / "file").read_text() == "mine"
+    again.detach()
+
+
+@pytest.mark.root
 def test_what_a_dead_shim_left_mounted_is_unmounted_and_what_a_live_one_uses_is_not(plan: DiskPlan):
     dead = in_child(lambda: (attach(plan, volume="vol_1").path / "file").write_text("mine") and None)
     alive = in_child(lambda: attach(plan, volume="vol_2") and None)

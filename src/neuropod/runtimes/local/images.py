@@ -3,8 +3,10 @@
 Called by `disks`, which holds the disk's gate meanwhile.
 """
 
+import errno
 import os
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +20,7 @@ _SLACK_BYTES = 4 << 20  # what mkfs leaves unused at the end, where a last group
 _KERNEL_KEEPS_BYTES, _KERNEL_KEEPS_SHARE = 16 << 20, 50  # of a mounted ext4, whichever is less
 _MAKE_SECONDS = 120.0
 _GROW_SECONDS = 600.0
+_FREED_SECONDS = 2.0
 
 
 def size_of(image: Path) -> int:
@@ -120,7 +123,8 @@ def mount(image: Path, at: Path, *, tools: Tools, journal: bool) -> tuple[Path, 
                 size = _fill(fd, device, device_fd, tools)
                 if size + _SLACK_BYTES < os.fstat(fd).st_size and not mounted:
                     unmount(at)
-                    _fill_unmounted(device, tools)
+                    if _is_free(device):
+                        _fill_unmounted(device, tools)
                     linux.mount(device, str(at), "ext4", _FLAGS, options)
                     size = _size(device_fd)
                 _make_files(at)
@@ -167,6 +171,22 @@ def free_bytes(image: Path) -> int:
 def fills(size_bytes: int, image: Path) -> bool:
     """Tell whether a file system of that size takes all of its file."""
     return size_bytes + _SLACK_BYTES >= size_of(image)
+
+
+def _is_free(device: str) -> bool:
+    """Tell whether no mount namespace has it mounted; one that copied ours may last as long as its program starts."""
+    end = time.monotonic() + _FREED_SECONDS
+    while True:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _fill_unmounted(device: str, tools: Tools) -> None:
