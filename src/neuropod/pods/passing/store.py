@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import String, cast, exists, or_, select
 
 from neuropod.db.engine import ReadSession
 from neuropod.ids import PodId
@@ -13,9 +13,11 @@ from neuropod.words import Want
 
 _MOST = 500  # told at once; who waits behind so many is told with the next event of theirs
 
-
 _PREPARED = exists().where(
-    IncarnationRow.pod_id == PodRow.id, IncarnationRow.ended_at.is_(None), IncarnationRow.phase == Phase.PENDING
+    IncarnationRow.pod_id == PodRow.id,
+    IncarnationRow.ended_at.is_(None),
+    IncarnationRow.phase == Phase.PENDING,
+    cast(IncarnationRow.progress, String) != "null",  # JSON's; of a start that tells no progress nothing passes
 )
 _PASSING = (
     select(PodRow.id)
@@ -30,5 +32,5 @@ _PASSING = (
 
 
 async def passing_pods(session: ReadSession) -> Sequence[PodId]:
-    """Return the pods that wait in a queue, or whose newest run is being prepared, oldest request first."""
+    """Return the pods that wait in a queue, or whose preparation tells how far it is; oldest request first."""
     return [PodId(pod_id) for pod_id in await session.scalars(_PASSING)]
