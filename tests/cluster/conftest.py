@@ -11,6 +11,16 @@ from neuropod.kit.identifiers import new_id
 from neuropod.kube.client import KubeClient
 from support.cluster_account import VARIABLE, admin_client, make_account
 
+# Of a test that names no other: what takes half a minute here takes several times that on a busy machine.
+_TIMEOUT_SECONDS = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests the time that a cluster needs which shares the machine's cores with them."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_SECONDS))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def account_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

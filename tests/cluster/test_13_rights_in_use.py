@@ -19,6 +19,7 @@ from neuropod.kube.connections import Connections
 from neuropod.kube.kinds import ENDPOINT_SLICES, INGRESSES, MIDDLEWARES, PODS, SERVICES
 from neuropod.runtimes.contract import Phase, VolumeMount, Workload
 from neuropod.runtimes.execution import ExecRequest
+from neuropod.runtimes.kubernetes import pids
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.runtimes.volumes import volumes_of
 from neuropod.words import Reason
@@ -108,7 +109,8 @@ def given() -> set[Right]:
     }
 
 
-async def test_each_right_is_used_and_no_other(tmp_path: Path, used: Used):
+async def test_each_right_is_used_and_no_other(tmp_path: Path, used: Used, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pids, "_AGAIN_SECONDS", 2.0)  # should a kubelet be too busy to answer at once
     installation = InstallationId(new_id("ins"))
     async with opened(tmp_path / "direct", installation) as runtime:
         await _live(runtime, installation)
@@ -117,7 +119,8 @@ async def test_each_right_is_used_and_no_other(tmp_path: Path, used: Used):
         await _reach(runtime, installation)
     await _carry(tmp_path)
 
-    assert given() - used.rights == set(ELSEWHERE)
+    # Some of those may be used here too, when a watch is cut just then.
+    assert given() - (used.rights - ELSEWHERE.keys()) == set(ELSEWHERE)
     assert used.rights - given() <= UNGRANTED
 
 

@@ -212,7 +212,9 @@ async def almighty() -> AsyncIterator[httpx.AsyncClient]:
         headers.append(("Authorization", f"Bearer {identity.token.reveal()}"))
     context = access.ssl_context(identity.certificate)
     assert context is not None
-    async with httpx.AsyncClient(base_url=access.server, headers=headers, verify=context, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=access.server, headers=headers, verify=context, trust_env=False, timeout=30
+    ) as client:
         yield client
 
 

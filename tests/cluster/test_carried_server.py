@@ -1,7 +1,7 @@
 """A real server whose pods an ingress controller carries: from launch to delete, with the server killed in between."""
 
+import asyncio
 import json
-import socket
 import time
 
 import httpx
@@ -39,12 +39,6 @@ class _Visitor:
         return self.get(**more).status_code
 
 
-def _free_port(address):
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.timeout(600)  # two starts of a server and of a pod, on a machine that runs a cluster beside
 @pytest.mark.parametrize("carrier", ["ingress", "nginx"])
 async def test_a_pod_is_carried_from_its_launch_to_its_end(carrier, tmp_path):
@@ -63,7 +57,7 @@ async def test_a_pod_is_carried_from_its_launch_to_its_end(carrier, tmp_path):
             namespace = f"neuropod-{port['host'].partition('.')[0].rsplit('-', 2)[1]}"
             assert port["url"] == f"http://{port['host']}:{controller.port}/"
             visitor = _Visitor(address, controller.port, f"{port['host']}:{controller.port}")
-            wait_for(lambda: visitor.status() == 200, "the port", 60)
+            wait_for(lambda: visitor.sees(200), "the port", 60)
             assert "x-neuropod-key" not in visitor.get().text.lower()
             assert visitor.status(key=None) == (401 if carrier == "ingress" else 403)
 
@@ -71,14 +65,14 @@ async def test_a_pod_is_carried_from_its_launch_to_its_end(carrier, tmp_path):
             seen = {visitor.status() for _ in range(5)}
             assert min(seen) >= 500  # nobody is let in while nobody can be asked
             server.start()
-            wait_for(lambda: visitor.status() == 200, "the port after the server's return", 60)
+            wait_for(lambda: visitor.sees(200), "the port after the server's return", 60)
 
             server.api.post(f"/pods/{pod['id']}/stop")
             _until(server, pod, "stopped")
             # Traefik takes changes over every two seconds: for that long it may still ask where the pod was.
-            wait_for(lambda: visitor.sees(503, "is stopped"), "the page of a stopped pod", 20)
+            wait_for(lambda: visitor.sees(503, "is stopped"), "the page of a stopped pod", 60)
             server.api.post(f"/pods/{pod['id']}/start")
-            wait_for(lambda: visitor.status() == 200, "the port after a start", 120)
+            wait_for(lambda: visitor.sees(200), "the port after a start", 120)
 
             server.api.delete(f"/pods/{pod['id']}")
             wait_for(lambda: server.api.get(f"/pods/{pod['id']}").status_code == 404, "the pod's end", 90)
@@ -90,6 +84,7 @@ async def test_a_pod_is_carried_from_its_launch_to_its_end(carrier, tmp_path):
                 for one in await admin.list(kind, namespace)
             ]:
                 assert time.monotonic() < deadline, f"still there: {left}"
+                await asyncio.sleep(0.2)
         finally:
             server.kill()
             server.api.close()

@@ -9,6 +9,7 @@ import pytest
 from neuropod.ids import InstallationId, PodId, UserId
 from neuropod.kit.identifiers import new_id
 from neuropod.runtimes.contract import Workload
+from neuropod.runtimes.kubernetes import reaching
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.settings import ClusterSettings
 from runtimes.conformance import Conformance, Kit
@@ -60,7 +61,8 @@ class ClusterKit(Kit):
         return self._shell(f'i=0; while [ $i -lt {lines} ]; do echo "line $i"; i=$((i+1)); done')
 
     def talks(self, lines: int) -> Workload:
-        return self._shell(f'i=0; while [ $i -lt {lines} ]; do echo "line $i"; sleep 0.2; i=$((i+1)); done')
+        # A kubelet looks once a second: of what ended before it was seen to run no line is told while it runs.
+        return self._shell(f'i=0; while [ $i -lt {lines} ]; do echo "line $i"; sleep 0.6; i=$((i+1)); done')
 
     def serves(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
         return self._shell(SERVE, pod, incarnation, port=PORT)
@@ -119,6 +121,8 @@ class TestPortsThroughTheApiServer(ReachRules):
     """The rules of ports and watches where pods have no route from here: as on Minikube, with a kubeconfig alone."""
 
     @pytest.fixture
-    async def kit(self, tmp_path: Path) -> AsyncIterator[ClusterKit]:
+    async def kit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterKit]:
+        # That a port is shut comes by the API server and a node, which may take longer on a busy machine.
+        monkeypatch.setattr(reaching, "_REFUSAL_SECONDS", 3.0)
         async with opened_kit(tmp_path / "data", cluster_settings(reach="portforward", gateway_networks=())) as kit:
             yield kit

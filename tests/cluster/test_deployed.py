@@ -118,10 +118,14 @@ def test_it_runs_pods_in_its_own_cluster_and_reaches_them(deployed: Deployed):
     pod = wait_for(lambda: deployed.running("web"), "the pod", 120)
     (port,) = pod["ports"]
 
-    known = deployed.ask("GET", "/", host=port["host"], headers={"X-Neuropod-Key": ADMIN_KEY})
+    def known() -> bool:
+        answer = deployed.ask("GET", "/", host=port["host"], headers={"X-Neuropod-Key": ADMIN_KEY})
+        return answer.status_code == 200
+
+    wait_for(known, "the pod's port, which its process that runs opens a moment later", 60)
     stranger = deployed.ask("GET", "/", host=port["host"])
 
-    assert (known.status_code, stranger.status_code) == (200, 401)
+    assert stranger.status_code == 401
     assert deployed.ask("GET", "/", host=CONSOLE).status_code < 400
     wait_for(lambda: _uses_memory(deployed), "what the pod uses, as its kubelet tells it", 120)
 

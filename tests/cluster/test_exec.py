@@ -12,7 +12,7 @@ from neuropod.kit.identifiers import new_id
 from neuropod.runtimes.contract import NotReadyError, NotSupportedError, Phase, Workload
 from neuropod.runtimes.execution import ExecRequest, OutputStream, TerminalSize
 from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
-from support.cluster_pods import SLEEP, opened, shell
+from support.cluster_pods import PORT, SLEEP, opened, shell
 from support.cluster_waits import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,8 +24,9 @@ BARE = "neuropod.test/http:1"  # one program, /http
 async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[KubernetesRuntime, Workload]]:
     installation = InstallationId(new_id("ins"))
     async with opened(tmp_path_factory.mktemp("exec"), installation) as runtime:
-        made = shell(SLEEP, installation=installation, owner=UserId(new_id("usr")), image=BARE)
-        workload = replace(made, command=None)
+        made = shell(SLEEP, installation=installation, owner=UserId(new_id("usr")), image=BARE, port=PORT,
+                     env={"PORT": str(PORT)})  # fmt: skip
+        workload = replace(made, command=None)  # ready once it has its port, which a second one then has not
         await runtime.ensure(workload)
         await until(runtime, workload, Phase.READY)
         yield runtime, workload

@@ -92,7 +92,7 @@ async def test_a_minute_without_the_api_server_changes_nothing_and_what_was_aske
 
     left_at = time.monotonic()
     stage.api.down()
-    wait_for(lambda: _is_away(server, "stays", "stops", "goes"), "the status to say so", 30)
+    wait_for(lambda: _is_away(server, "stays", "stops", "goes"), "the status to say so", 90)
     told = server.pod("stays")
     stage.launch("comes")
     server.verb("stops", "stop")
@@ -159,7 +159,7 @@ async def test_a_pod_deleted_before_its_pod_could_be_made_leaves_no_secret(stage
     stage.api.plan = lambda asked: Fault.ERROR if asked.method == "POST" and "/pods?" in asked.target else Fault.NONE
     stage.launch("never")
     namespace = namespace_of_admin(server)
-    (secret,) = wait_for(lambda: _secrets_in(namespace), "its Secret", 30)
+    (secret,) = wait_for(lambda: _secrets_in(namespace), "its Secret", 90)
 
     server.api.delete("/pods/never").raise_for_status()
     await_wishes(server, {})

@@ -74,9 +74,13 @@ async def test_fifty_launches_and_their_ends_survive_kills_at_any_moment(server:
             _kill_and_start(server)
         namespace = namespace_of_admin(server)
         ids = {name: pod["id"] for name, pod in pods_of(server).items()}
-        waiting = wait_for(lambda: _with(server, "waiting"), "the cluster to be full", 60)
-        opened = LAUNCHES - len(waiting)
-        wait_for(lambda: len(objects_in(namespace, "pods")) == opened, "a Pod for each that has room", 60)
+
+        def waiting() -> int:
+            """How many wait, once nobody's turn is undecided: who does not wait in line has its Pod."""
+            number = len(_with(server, "waiting"))
+            return number if number + len(objects_in(namespace, "pods")) == LAUNCHES else 0
+
+        opened = LAUNCHES - wait_for(waiting, "the cluster to be full, and a Pod for each that has room", 120)
         _kill_and_start(server)
         pending = objects_in(namespace, "pods")
 

@@ -25,8 +25,12 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_LATE_SECONDS", 4.0)
     monkeypatch.setattr(opened_cluster, "_LOOK_AFTER_SECONDS", 0.5)
+
+
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be so late that nothing can come any more. Only now: what came before is taken at the next look."""
+    monkeypatch.setattr(secrets, "_LATE_SECONDS", 0.0)
 
 
 def loses_secrets(request: Request) -> Fault:
@@ -60,7 +64,9 @@ async def ends(runtime: Runtime, workload: Workload) -> None:
     await until_gone(runtime, workload)
 
 
-async def test_a_secret_that_comes_when_its_pod_is_forgotten_goes_and_no_others_does(tmp_path: Path):
+async def test_a_secret_that_comes_when_its_pod_is_forgotten_goes_and_no_others_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     installation = InstallationId(new_id("ins"))
     with faulty_api(account_kubeconfig()) as api:
         settings = cluster_settings(kubeconfig=api.kubeconfig(account_kubeconfig(), tmp_path))
@@ -74,6 +80,7 @@ async def test_a_secret_that_comes_when_its_pod_is_forgotten_goes_and_no_others_
             before = secrets_of(gone)
             await comes_late(gone)
             came = secrets_of(gone)
+            time_passes(monkeypatch)
             await eventually(lambda: not secrets_of(gone))  # was unsure later than the other
             await until(runtime, tried_again, Phase.READY)
             stays = secrets_of(tried_again)
@@ -84,7 +91,9 @@ async def test_a_secret_that_comes_when_its_pod_is_forgotten_goes_and_no_others_
     assert (stays, left) == ({"1"}, set())
 
 
-async def test_one_that_comes_while_the_next_incarnation_runs_goes_after_its_end(tmp_path: Path):
+async def test_one_that_comes_while_the_next_incarnation_runs_goes_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     installation = InstallationId(new_id("ins"))
     with faulty_api(account_kubeconfig()) as api:
         settings = cluster_settings(kubeconfig=api.kubeconfig(account_kubeconfig(), tmp_path))
@@ -98,6 +107,7 @@ async def test_one_that_comes_while_the_next_incarnation_runs_goes_after_its_end
             await comes_late(first)  # over the Secret of the second, which has the same name
             await fails_unsure(api, runtime, other)
             await comes_late(other)
+            time_passes(monkeypatch)
             await eventually(lambda: not secrets_of(other))
             during = secrets_of(second)
             await ends(runtime, second)

@@ -11,12 +11,14 @@ from neuropod.kube.client import KubeClient
 from neuropod.kube.kinds import PODS, SECRETS
 from neuropod.runtimes.contract import LogQuery, Phase, Workload
 from neuropod.runtimes.kubernetes import names
+from neuropod.runtimes.kubernetes.runtime import KubernetesRuntime
 from neuropod.words import Reason
 from support.cluster_pods import PORT, SERVE, opened, shell
 from support.cluster_waits import text_of, until, until_gone
 
-# Says something at its start, and at its end by SIGTERM.
-POLITE = 'trap "echo goodbye; exit 7" TERM; echo hello; sleep 3600 & wait'
+# Says something at its start, and at its end by SIGTERM: a second later, so that who follows it hears of the deletion
+# before its node drops the log.
+POLITE = 'trap "sleep 1; echo goodbye; exit 7" TERM; echo hello; sleep 3600 & wait'
 
 
 def workload_of(installation: InstallationId, script: str, port: int | None = None) -> Workload:
@@ -27,6 +29,13 @@ def place(workload: Workload) -> tuple[str, str]:
     return names.pod_of(workload), names.namespace_of(workload.owner_hash)
 
 
+async def until_hello(runtime: KubernetesRuntime, workload: Workload) -> None:
+    """Wait until it has said it: that its process runs only precedes it, and its trap."""
+    async with asyncio.timeout(30):
+        while await text_of(runtime, workload) != ["hello"]:
+            await asyncio.sleep(0.1)
+
+
 async def test_a_deletion_by_somebody_else_is_followed_to_its_end(
     tmp_path: Path, installation: InstallationId, admin: KubeClient
 ):
@@ -34,9 +43,7 @@ async def test_a_deletion_by_somebody_else_is_followed_to_its_end(
         workload = workload_of(installation, POLITE)
         await runtime.ensure(workload)
         before = await until(runtime, workload, Phase.READY)
-        async with asyncio.timeout(30):
-            while await text_of(runtime, workload) != ["hello"]:
-                await asyncio.sleep(0.1)
+        await until_hello(runtime, workload)
 
         await admin.delete(PODS, *place(workload))
         seen = await until(runtime, workload, Phase.EXITED)
@@ -56,6 +63,7 @@ async def test_a_deletion_while_no_server_runs_keeps_the_end_and_says_that_the_l
     async with opened(tmp_path, installation, keep=True) as runtime:
         await runtime.ensure(workload)
         before = await until(runtime, workload, Phase.READY)
+        await until_hello(runtime, workload)
 
     name, namespace = place(workload)
     await admin.delete(PODS, name, namespace)

@@ -90,7 +90,7 @@ async def test_a_type_of_both_goes_to_the_one_with_room_and_each_is_reached_at_i
         here.append(place.launch(f"here-{len(here)}"))
     there = place.launch("there")
     places = {pod["name"]: pod["runtime"] for pod in (*here, there)}
-    wait_for(lambda: place.visit(there).status_code != 404, "Traefik to follow")
+    wait_for(lambda: place.visit(there).status_code == 200, "Traefik to follow")
     seen = {pod["name"]: (place.visit(pod).status_code, place.visit(pod, key=False).status_code)
             for pod in (here[0], there)}  # fmt: skip
     for pod in (*here, there):

@@ -25,7 +25,7 @@ from support.cluster_pods import BUSYBOX
 from support.cluster_server import QUICK, cluster, server_on, small_type
 from support.cluster_wishes import namespace_of_admin
 from support.second_cluster import SecondCluster, second_cluster
-from support.servers import Server
+from support.servers import Server, wait_for
 
 pytestmark = [needs_throwaway, pytest.mark.timeout(500), pytest.mark.asyncio(loop_scope="module")]
 
@@ -60,8 +60,11 @@ class Place:
         return httpx.get(url, headers=kept, timeout=30)
 
     def where(self, pod: dict[str, Any]) -> tuple[str, str]:
-        """Return on which cluster its process says to be, by its port and by its log."""
-        return self._named(self.visit(pod).text), self._named(self.server.api.get(f"/pods/{pod['id']}/logs").text)
+        """Return on which cluster its process says to be, by its port and by its log, once it has said so."""
+        wait_for(lambda: self.visit(pod).status_code == 200, "its port, which it opens when it runs")
+        log = f"/pods/{pod['id']}/logs"
+        by_log = wait_for(lambda: self._named(self.server.api.get(log).text), "its log")
+        return self._named(self.visit(pod).text), by_log
 
     def _named(self, text: str) -> str:
         return " ".join(name for name, folder in self.folders.items() if folder in text) or text

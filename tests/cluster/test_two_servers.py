@@ -32,11 +32,12 @@ async def servers(postgres: Postgres) -> AsyncIterator[tuple[Server, Server, Ser
         made = []
         for name, more in (("a", shared), ("b", shared), ("other", {})):
             (folder / name).mkdir()
-            made.append(await stack.enter_async_context(server_on(folder / name / "data", cluster(), **more, **quick)))
+            server = await stack.enter_async_context(server_on(folder / name / "data", cluster(), **more, **quick))
+            made.append(server)
+            if name != "b":  # that has what a has
+                small_type(server)
+                isolates(server)  # before another begins: canaries of one installation have one place
         a, b, other = made
-        for one in (a, other):
-            small_type(one)
-            isolates(one)
         yield a, b, other
         for server in made:  # each is asked for its users when it is cleared away
             if server.process is None or server.process.poll() is not None:

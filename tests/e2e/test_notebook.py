@@ -15,7 +15,15 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("notebook")]
 @pytest.fixture(scope="module")
 def lab(server: Server):
     server.create("lab", template="jupyterlab")
-    return server.wait_for_status("lab", "running", seconds=400)
+    return _running(server)
+
+
+def _running(server: Server) -> dict[str, Any]:
+    """Wait until the pod runs and is reached: the gateway hears of it a moment after whoever asks the API."""
+    lab = server.wait_for_status("lab", "running", seconds=400)
+    url, headers = server.visit(lab, 8888)
+    wait_for(lambda: httpx.get(f"{url}/api", headers=headers, timeout=30).is_success, "the gateway to follow")
+    return lab
 
 
 def _token(server: Server) -> str:
@@ -54,10 +62,12 @@ def test_a_kernel_that_works_keeps_the_pod_from_being_idle_though_nobody_is_conn
     kernel = Kernel(url, headers, _token(server))
 
     with kernel.open() as channel:
-        send_cell(channel, "import time; time.sleep(8)")
+        send_cell(channel, "import time; time.sleep(600)")
     # A busy kernel that sleeps uses no CPU: its Jupyter's own word is all there is.
-    alone = wait_for(lambda: _idle(server)["kept_by"] == ["kernels"] and _idle(server), "the kernel alone to keep it")
-    idle = wait_for(lambda: _idle(server)["since"] and _idle(server), "the pod to be idle", 60)
+    alone = wait_for(lambda: (one := _idle(server))["kept_by"] == ["kernels"] and one, "the kernel alone to keep it")
+    interrupt = f"{url}/api/kernels/{kernel.id}/interrupt?token={_token(server)}"
+    httpx.post(interrupt, headers=headers, timeout=30).raise_for_status()
+    idle = wait_for(lambda: (one := _idle(server))["since"] and one, "the pod to be idle", 60)
 
     assert (alone["since"], alone["stops_at"]) == (None, None)
     assert idle["kept_by"] == []
@@ -78,8 +88,7 @@ def test_after_sigkill_the_kernel_still_runs_and_its_variables_are_there(server:
     server.kill()
     server.start()
 
-    server.wait_for_status("lab", "running")
-    assert server.pod("lab")["incarnation"]["number"] == lab["incarnation"]["number"]
+    assert _running(server)["incarnation"]["number"] == lab["incarnation"]["number"]
     with kernel.open() as channel:
         assert run_cell(channel, "print(answer)") == "42\n"
 
@@ -108,7 +117,7 @@ def test_after_stop_and_start_the_address_and_the_workspace_are_the_same(server:
     server.verb("lab", "stop")
     server.wait_for_status("lab", "stopped")
     server.verb("lab", "start")
-    again = server.wait_for_status("lab", "running")
+    again = _running(server)
 
     assert [port["url"] for port in again["ports"]] == [port["url"] for port in lab["ports"]]
     kernel = Kernel(url, headers, _token(server))

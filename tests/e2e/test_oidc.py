@@ -33,6 +33,7 @@ async def test_the_button_leads_to_the_provider_and_back_signed_in(tmp_path: Pat
             page = await browser.page()
 
             async def press_and_be(subject: str) -> None:
+                await page.wait("location.pathname === '/sign-in' && document.querySelector('a.button')")
                 await page.run("document.querySelector('a.button').click()")
                 await page.wait("document.querySelector('input[name=sub]') !== null")
                 await page.run(f"document.querySelector('input[name=sub]').value = {subject!r}")

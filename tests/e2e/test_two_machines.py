@@ -116,7 +116,7 @@ def test_neither_touches_the_others_pods_and_a_rolling_restart_cuts_nothing(
         for leaves, stays in ((a, b), (b, a)):
             name = pods[leaves]["name"]
             leaves.stop()
-            wait_for(lambda: stays.pod(name)["status"] == "unreachable", "the one that stays to say so", 20)  # noqa: B023
+            wait_for(lambda: stays.pod(name)["status"] == "unreachable", "the one that stays to say so")  # noqa: B023
             told = stays.pod(name)["reason"]
             visit = httpx.get(ways[leaves], headers=headers[leaves], timeout=30)
             other = httpx.get(ways[stays], headers=headers[stays], timeout=30)
@@ -124,7 +124,7 @@ def test_neither_touches_the_others_pods_and_a_rolling_restart_cuts_nothing(
             stays.wait_for_status(wish["name"], "running")
             went_on = [stream.goes_on() for stream in streams]
             leaves.start()
-            wait_for(lambda: stays.pod(name)["status"] == "running", "it to be back", 30)  # noqa: B023
+            wait_for(lambda: stays.pod(name)["status"] == "running", "it to be back")  # noqa: B023
 
             assert told == "no_server"
             assert (visit.status_code, other.status_code) == (200, 200)  # by a known key, and not concerned at all

@@ -118,12 +118,9 @@ async def test_a_commit_that_nudges_is_served_at_once(database):
     async with _following(_feed(table, database)):
         await until(lambda: table.loaded, "the first load")
         assert table.routes == {}
-        loop = asyncio.get_running_loop()
 
         _, pod, _ = await _ready_pod(database)
-        committed = loop.time()
-        await until(lambda: table.routes, "the route")
-        assert loop.time() - committed < 1
+        await until(lambda: table.routes, "the route")  # within ten seconds; unasked it would be a minute
 
         async with database.write() as session:
             (await session.get(type(pod), pod.id)).closed_at = NOW

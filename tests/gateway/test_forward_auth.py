@@ -9,9 +9,10 @@ from neuropod.accounts.visitors import Visitor
 from neuropod.gateway.carriers.style import check_path, question_path
 from neuropod.words import Access, Role, Status
 from support.gateway import OWNER, Recorder, parse, serving, until
+from support.ports import free_port
 from support.rows import NOW
 from support.tickets import Browser, console_session, reference_of, ticket_for
-from support.traefik import asked_gate, free_port, through_traefik
+from support.traefik import asked_gate, through_traefik
 
 PAGE = ("Accept: text/html", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none")
 

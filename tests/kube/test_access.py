@@ -257,11 +257,8 @@ async def test_a_plugin_that_is_not_there_is_told_with_its_hint(api, write, plug
 
 
 async def test_a_plugin_that_hangs_is_ended_with_the_request(api, tmp_path):
-    script = tmp_path / "hang.py"
-    script.write_text(
-        "import os, time; print(os.getpid(), file=open(r'%s', 'w'), flush=True); time.sleep(600)" % (tmp_path / "pid")
-    )
-    access = api.access(credentials=PluginCredentials(Plugin(sys.executable, (str(script),))))
+    hangs = f"echo $$ > '{tmp_path / 'pid'}'; exec sleep 600"  # of a shell, which begins soon on a busy machine too
+    access = api.access(credentials=PluginCredentials(Plugin("/bin/sh", ("-c", hangs))))
     async with KubeClient(access, SystemClock(), timeout_seconds=3) as client:
         with pytest.raises(KubeUnavailableError, match="no answer"):
             await client.version()

@@ -229,6 +229,9 @@ async def test_what_cannot_be_read_is_told_with_the_reason(api, client):
     watched = Watched(client)
     task = asyncio.create_task(watched.informer.run())
 
+    async with asyncio.timeout(20):
+        while "forbidden" not in watched.informer.problem:
+            await asyncio.sleep(0.005)
     with pytest.raises(KubeUnavailableError, match="pods cannot be watched: pods is forbidden: no RBAC policy matched"):
         await watched.informer.synced(0.5)
 

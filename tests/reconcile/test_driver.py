@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from neuropod.db.engine import Database, Topic
-from neuropod.kit.clock import SystemClock
+from neuropod.kit.clock import Clock, SystemClock
 from neuropod.kit.errors import NoSpaceError
 from neuropod.kit.tasks import FailureHook
 from neuropod.kit.wakeups import Wakeup
 from neuropod.observability.health import Board, PartHealth
 from neuropod.observability.metrics import Metrics
 from neuropod.reconcile.driver import Driver, Turn
+from support.clocks import ManualClock
 
 
 class Counting:
@@ -45,6 +46,7 @@ class Counting:
 class Rig:
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.clock: Clock = SystemClock()
         self.board = Board(SystemClock())
         self.metrics = Metrics()
         self.failures = FailureHook()
@@ -56,7 +58,7 @@ class Rig:
             database=self.database,
             board=self.board,
             metrics=self.metrics,
-            clock=SystemClock(),
+            clock=self.clock,
             on_failure=self.failures,
         )
         self.drivers.append(driver)
@@ -189,6 +191,7 @@ async def test_nudges_during_a_pause_become_one_turn(rig: Rig):
         async def turn(self) -> Turn:
             return replace(await super().turn(), pause_seconds=0.5)
 
+    rig.clock = clock = ManualClock()  # a pause of real time might be over before all nudges have come
     loop = Pausing()
     rig.start(loop)
     await until(lambda: rig.health().message == "turn 1")
@@ -196,7 +199,10 @@ async def test_nudges_during_a_pause_become_one_turn(rig: Rig):
     for _ in range(20):
         loop.wakeup.nudge()
         await asyncio.sleep(0)
+    await clock.advance(0.4)
     during_the_pause = loop.turns
-    await until(lambda: loop.turns == 2)
+    await clock.advance(0.2)
+    await until(lambda: rig.health().message == "turn 2")
+    await clock.advance(1)
 
     assert during_the_pause == 1

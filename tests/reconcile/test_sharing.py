@@ -8,6 +8,7 @@ import pytest
 
 from neuropod.db.engine import Database
 from neuropod.ids import RuntimeId
+from neuropod.reconcile import sharing
 from neuropod.reconcile.sharing import Shared, SharedCapacities
 from neuropod.runtimes.contract import Capacity, Runtime, RuntimeUnavailableError
 from reconcile.plant import Plant, Server
@@ -52,12 +53,16 @@ async def test_who_asks_while_others_are_answered_shares_the_next_answer():
 
 
 @pytest.mark.parametrize(("at_work", "together"), [(2, [[1], [2]]), (10, [[1, 2]])])
-async def test_while_many_are_at_work_one_waits_a_moment_for_the_others(at_work: int, together: list[list[int]]):
+async def test_while_many_are_at_work_one_waits_a_moment_for_the_others(
+    at_work: int, together: list[list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sharing, "_DELAY_SECONDS", 0.5)  # longer than this process may stand still
     answers = Answers()
     shared = Shared(answers, lambda: at_work)
 
     first = asyncio.create_task(shared.ask(1))
-    await asyncio.sleep(0.01)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
     assert await asyncio.gather(first, shared.ask(2)) == [2, 4]
     assert answers.batches == together

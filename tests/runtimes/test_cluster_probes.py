@@ -43,9 +43,11 @@ def running(ready_when: str) -> PodShape:
 def test_it_is_noted_when_the_port_answers(run: Any, kind: str):
     asked: list[bytes] = []
     open_ones: set[Any] = set()
+    came = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_ones.add(asyncio.current_task())
+        came.set()
         if line := await reader.readline():
             asked.append(line)
             status = b"503 Not yet" if len(asked) == 1 else b"200 OK"
@@ -66,6 +68,7 @@ def test_it_is_noted_when_the_port_answers(run: Any, kind: str):
         probes.pod_changed(("n", "p"), None, running(f"{kind}:{port}"))
         async with asyncio.timeout(20):
             patch = await noted.patch
+            await came.wait()  # a connection is there for who makes it before it is there for the server
         await tasks.aclose()
         server.close()
         await asyncio.wait(open_ones)

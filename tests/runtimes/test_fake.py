@@ -33,6 +33,7 @@ class FakeKit(Kit):
         self.world = world
         self.installation = InstallationId(installation)
         self.runtime = FakeRuntime(self.installation, world)
+        self._ending: set[asyncio.Task[None]] = set()
 
     def scripted(self, script: Script, pod: PodId | None = None, incarnation: int = 1) -> Workload:
         pod = pod or PodId(new_id("pod"))
@@ -65,7 +66,23 @@ class FakeKit(Kit):
         return self.scripted(Script(prints=_numbered(lines), exit_seconds=0))
 
     def talks(self, lines: int) -> Workload:
-        return self.scripted(Script(prints=_numbered(lines), line_every_seconds=0.05, exit_seconds=0.05 * (lines + 1)))
+        workload = self.scripted(Script(prints=_numbered(lines), line_every_seconds=0.05))
+        self._ending.add(asyncio.create_task(self._end_after(workload.id, lines)))
+        return workload
+
+    async def _end_after(self, workload_id: WorkloadId, lines: int) -> None:
+        """End it when it has printed all, which on a busy machine is later than its script would say."""
+        while (standing := self.world.standing.get(workload_id)) is None or len(standing.lines) < lines:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        standing.ended = (self.world.clock.now(), 0, Reason.EXITED)
+        self.world.nudge(workload_id.pod)
+
+    async def aclose(self) -> None:
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self.runtime.aclose()
 
     def serves(self, pod: PodId | None = None, incarnation: int = 1) -> Workload:
         return self.scripted(Script(ready_seconds=0.05), pod, incarnation)
@@ -74,7 +91,7 @@ class FakeKit(Kit):
         return self.scripted(Script(ready_seconds=0.5))
 
     def polite(self) -> Workload:
-        return self.scripted(Script(stop_seconds=0.3, stop_code=0))
+        return self.scripted(Script(stop_seconds=1, stop_code=0))
 
     def crashes(self) -> Workload:
         return self.scripted(Script(exit_seconds=0, exit_code=139))
@@ -106,7 +123,7 @@ async def kit() -> AsyncIterator[FakeKit]:
     kit = FakeKit(world)
     await kit.runtime.open()
     yield kit
-    await kit.runtime.aclose()
+    await kit.aclose()
     await world.aclose()
 
 

@@ -60,15 +60,17 @@ def attempts(pid):
         if not ours:
             raise OSError
     yield 'traced', trace
-end = time.monotonic() + 60
+end = time.monotonic() + 600
 while not os.path.exists('/workspace/enough') and time.monotonic() < end:
     for pid in [int(name) for name in os.listdir('/proc') if name.isdigit()]:
         if pid in known:
             continue
         # Again and again while it is our own code; what it becomes then is the pod's to look at.
         while is_ours(pid):
-            seen += 1
-            lines.add(read(pid, 'cmdline').strip(b'\\0').replace(LAUNCHER, b'').decode())
+            line = read(pid, 'cmdline').strip(b'\\0').replace(LAUNCHER, b'').decode()
+            if is_ours(pid):  # still: the line was ours as well
+                seen += 1
+                lines.add(line)
             for name, attempt in attempts(pid):
                 try:
                     attempt()

@@ -17,20 +17,21 @@ pytestmark = pytest.mark.root
 MODULE = "test_06_egress"
 API, POSTGRES = 18_080, 5432
 
-# Each target is tried over TCP and over UDP; what is answered, or the name of the error, is printed as JSON.
+# Each target is tried over TCP and over UDP; what is answered, or the name of the error, is printed as JSON. What has
+# to answer gets longer than what must not.
 TRY = """
 import json, socket
 from concurrent.futures import ThreadPoolExecutor
 def tcp(host, port):
     try:
-        with socket.create_connection((host, port), timeout=2) as connection:
+        with socket.create_connection((host, port), timeout={seconds}) as connection:
             return connection.recv(100).decode()
     except OSError as error:
         return type(error).__name__
 def udp(host, port):
     try:
         with socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(0.5); asking.connect((host, port)); asking.send(b'?')
+            asking.settimeout({seconds} / 4); asking.connect((host, port)); asking.send(b'?')
             return asking.recv(100).decode()
     except OSError as error:
         return type(error).__name__
@@ -51,9 +52,9 @@ while True:
 """
 
 
-async def tried(runtime: LocalRuntime, targets: list[tuple[str, int]], **facts: object) -> dict[str, set[str]]:
+async def tried(runtime: LocalRuntime, targets: list[tuple[str, int]], seconds: int = 2) -> dict[str, set[str]]:
     """Run a pod that tries the targets; returns for each what TCP and UDP came to."""
-    (line,) = await printed(runtime, python(TRY.format(targets=targets), **facts))
+    (line,) = await printed(runtime, python(TRY.format(targets=targets, seconds=seconds)))
     return {f"{host} {port}": {by_tcp, by_udp} for host, port, by_tcp, by_udp in json.loads(line)}
 
 
@@ -101,7 +102,7 @@ async def check(tmp_path: Path, mode: str) -> None:
         # The neighbour's end of the wire on the host, and its own: a pod may guess both.
         near = [(str(address), port) for address in around(seen.address) for port in (API, 8888)]
         results = await tried(runtime, [*host, *elsewhere, *multicast, *theirs, *near])
-        internet = await tried(runtime, [(lab.INTERNET, lab.PORT), ("203.0.113.11", lab.PORT)])
+        internet = await tried(runtime, [(lab.INTERNET, lab.PORT), ("203.0.113.11", lab.PORT)], seconds=20)
         running = await runtime.observe(beside.id)
 
         assert answered(results) == {}, results
@@ -191,7 +192,7 @@ except OSError:
 async def check_meddling(tmp_path: Path, mode: str) -> None:
     async with opened(tmp_path / "data", mode=mode) as runtime:
         lines = await printed(runtime, python(MEDDLE))
-        workload = python(MEDDLE + TRY.format(targets=[(lab.NAS, lab.PORT)]))
+        workload = python(MEDDLE + TRY.format(targets=[(lab.NAS, lab.PORT)], seconds=2))
         after = await printed(runtime, workload)
 
         assert len(lines) == 9

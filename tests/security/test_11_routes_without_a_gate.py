@@ -5,7 +5,8 @@ import dataclasses
 from neuropod.gateway.carriers.objects import wanted_objects
 from neuropod.words import Access
 from support.gateway import Recorder
-from support.traefik import asked_gate, asking, carrier_of, free_port, through_traefik, traefik
+from support.ports import free_port
+from support.traefik import asked_gate, asking, carrier_of, through_traefik, traefik
 
 
 async def test_without_the_middleware_nothing_is_served(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from neuropod.words import Access
 from support.gateway import Recorder
-from support.traefik import asked_gate, free_port, through_traefik
+from support.ports import free_port
+from support.traefik import asked_gate, through_traefik
 
 
 @pytest.mark.parametrize("access", [Access.PRIVATE, Access.PUBLIC])

@@ -134,6 +134,7 @@ async def test_links_own_pages_and_own_sockets_work(sqlite_url):
         assert victim.requests[-1][0] == "POST /own HTTP/1.1"
 
         await page.goto(f"{served.origin(evil)}/")
+        await page.wait("document.title === 'evil'")
         await page.run(f"location = {json.dumps(served.origin(pod) + '/linked')}")
         await page.wait("document.title === 'private'")
         assert victim.requests[-1][0] == "GET /linked HTTP/1.1"
@@ -159,6 +160,7 @@ async def test_another_pods_page_posts_nothing_by_a_navigation_of_the_whole_tab(
         await page.wait("document.title === 'private'")
         victim.requests.clear()
         await page.goto(f"{served.origin(evil)}/")
+        await page.wait("document.title === 'evil'")
 
         await page.run(
             "(() => { const f = document.createElement('form'); f.method = 'post';"

@@ -82,7 +82,8 @@ async def test_a_service_worker_registered_before_the_stop_gets_nothing(sqlite_u
         address = f"/report?console={console_origin}"
         # The page's own policy lets no script fetch, so the report is opened as a page.
         await page.goto(served.origin(route) + address)
-        found = json.loads(await page.run("document.body.innerText"))
+        loaded = "location.pathname === '/report' && document.readyState === 'complete'"
+        found = json.loads(await page.wait(f"{loaded} && document.body.innerText"))
 
         assert found["page"]["status"] == 503
         assert not re.search(r"<(form|button|script|input|iframe)", found["page"]["text"], re.IGNORECASE)
@@ -158,8 +159,9 @@ async def test_the_pages_look_as_they_should(tmp_path):
         page = await browser.page()
         await page.goto(f"{served.origin(route)}/lab?x=1")
 
-        assert await page.run("document.querySelector('h1').innerText") == "lab is starting"
-        assert await page.run("getComputedStyle(document.querySelector('main')).borderRadius") == "16px"
+        # It loads itself again every other second, and may just do so.
+        assert await page.wait("document.querySelector('h1')?.innerText") == "lab is starting"
+        assert await page.wait("getComputedStyle(document.querySelector('main')).borderRadius") == "16px"
         served.serve(route)
         await page.wait("document.title === 'ready'")
         assert await page.run("location.pathname + location.search") == "/lab?x=1"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from neuropod.words import Access
 from support.gateway import Recorder, parse, serving, until
+from support.ports import free_port
 
 HIDDEN = b"GET /hidden/{number}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
@@ -131,9 +131,7 @@ async def _straight(served, tmp_path):
 @contextlib.asynccontextmanager
 async def _through_traefik(served, tmp_path):
     """Put Traefik in front, as an operator would."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     routes = tmp_path / "routes.yml"
     routes.write_text(
         "http:\n  routers:\n    all: {rule: 'PathPrefix(`/`)', service: gateway, entryPoints: [web]}\n"
@@ -145,7 +143,7 @@ async def _through_traefik(served, tmp_path):
         "--global.sendAnonymousUsage=false", cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(OSError):
                     answer = await _send(

@@ -28,7 +28,7 @@ def pair(tmp_path: Path, postgres: Postgres) -> Iterator[tuple[Server, Server]]:
                 key_file=str(tmp_path / "shared.key"),
                 fake_runtime="true",
                 fake_runtime_name=which,
-                reconcile__presence_seconds="1",
+                reconcile__presence_seconds="2",  # who is silent for three times as long is taken for dead
             )
         )
     first, second = servers
@@ -63,13 +63,14 @@ def test_both_start_at_once_and_each_runs_its_own(pair: tuple[Server, Server], h
     def all_ready() -> bool:
         return all(one.kinds(pod).count("pod.ready") for one in heard for pod in pods)
 
-    wait_for(all_ready, "both to hear that all are ready", 30)
+    wait_for(all_ready, "both to hear that all are ready")
     assert {tuple(server["runtimes"]) for server in system["servers"]} == {("fake:a",), ("fake:b",)}
     for server, ones in made.items():
         own = "fake:a" if server is a else "fake:b"
         assert {pod["runtime"] for pod in ones} == {own}
-        for other in pair:  # each shows the other's as it is
-            assert {other.pod(pod["name"])["status"] for pod in ones} == {"running"}
+        for other in pair:  # each shows the other's as it is, once it knows of the other
+            for pod in ones:
+                other.wait_for_status(pod["name"], "running")
     for one in heard:
         ids = [event["id"] for event in one.events]
         assert ids == sorted(set(ids))
@@ -86,16 +87,16 @@ def test_what_nobody_serves_is_unreachable_until_its_server_is_back(
 ):
     (a, b), (of_a, _) = pair, heard
     pod = b.create("lab", template="jupyterlab", volume=None)["id"]
-    b.wait_for_status("lab", "running")
-    assert a.pod("lab")["status"] == "running"
+    for server in (b, a):
+        server.wait_for_status("lab", "running")
 
     getattr(b, how)()
-    gone = wait_for(lambda: found if (found := a.pod("lab"))["status"] == "unreachable" else None, "unreachable", 20)
-    wait_for(lambda: of_a.kinds(pod)[-1:] == ["pod.status_changed"], "an event that says so", 20)
+    gone = wait_for(lambda: found if (found := a.pod("lab"))["status"] == "unreachable" else None, "unreachable")
+    wait_for(lambda: of_a.kinds(pod)[-2:] == ["pod.ready", "pod.status_changed"], "an event that says so")
     told = [event["pod"]["reason"] for event in of_a.events if event["pod_id"] == pod][-1]
     a.verb("lab", "stop")
     b.start()
-    back = wait_for(lambda: found if (found := a.pod("lab"))["status"] == "stopped" else None, "stopped", 30)
+    back = wait_for(lambda: found if (found := a.pod("lab"))["status"] == "stopped" else None, "stopped")
 
     assert (gone["reason"], told) == ("no_server", "no_server")
     assert back["reason"] == "requested"
@@ -109,10 +110,10 @@ def test_a_follower_of_a_server_that_restarts_misses_nothing_of_what_the_other_d
 
     a.stop()
     pods = [b.create(f"lab{number}", template="jupyterlab", volume=None)["id"] for number in range(3)]
-    wait_for(lambda: all("pod.ready" in whole.kinds(pod) for pod in pods), "the other to work on", 20)
+    wait_for(lambda: all("pod.ready" in whole.kinds(pod) for pod in pods), "the other to work on")
     a.start()
 
-    wait_for(lambda: all("pod.ready" in parted.kinds(pod) for pod in pods), "all to be heard", 20)
+    wait_for(lambda: all("pod.ready" in parted.kinds(pod) for pod in pods), "all to be heard")
     assert [parted.kinds(pod) for pod in pods] == [whole.kinds(pod) for pod in pods]
     assert parted.resets == 0
 

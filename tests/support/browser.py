@@ -5,7 +5,7 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -56,10 +56,21 @@ class Page:
 
     async def goto(self, url: str) -> None:
         """Open an address as if it was typed, and wait until it has loaded."""
-        before = len(self.events)
+        earlier = {document for document, _ in self._lifecycle("init")}
         answer = await self.send("Page.navigate", url=url)
-        if "loaderId" in answer:  # else only the fragment is new
-            await self._until(lambda: any(it["method"] == "Page.loadEventFired" for it in self.events[before:]), url)
+        if "loaderId" not in answer:
+            return  # only the fragment is new
+        here = answer["frameId"]
+        # Of this document, or of one to which it leads on; the one before may tell late that it has loaded.
+        await self._until(
+            lambda: any(frame == here and document not in earlier for document, frame in self._lifecycle("load")), url
+        )
+
+    def _lifecycle(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the documents (and their frames) of which Chromium has told this."""
+        for event in self.events:
+            if event["method"] == "Page.lifecycleEvent" and event["params"]["name"] == name:
+                yield event["params"]["loaderId"], event["params"]["frameId"]
 
     async def _until(self, true: Callable[[], bool], what: str, seconds: float = 20) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -112,18 +123,19 @@ class Browser:
         self._pages: list[Page] = []
 
     async def page(self) -> Page:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             target = (await http.put(f"http://127.0.0.1:{self._port}/json/new?about:blank")).json()
-        socket = await connect(target["webSocketDebuggerUrl"], max_size=None)
+        socket = await connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=30)
         page = Page(socket)
         self._pages.append(page)
         for domain in ("Page", "Runtime", "Network"):
             await page.send(f"{domain}.enable")
+        await page.send("Page.setLifecycleEventsEnabled", enabled=True)
         return page
 
     async def pages_at(self, start: str) -> list[str]:
         """The addresses of all tabs that begin so."""
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             targets = (await http.get(f"http://127.0.0.1:{self._port}/json/list")).json()
         return [target["url"] for target in targets if target["url"].startswith(start)]
 

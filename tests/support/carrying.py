@@ -27,6 +27,7 @@ from neuropod.kit.clock import SystemClock
 from neuropod.kit.identifiers import new_id, user_hash
 from neuropod.kit.tasks import FailureHook
 from neuropod.kube.client import KubeClient
+from neuropod.kube.errors import ForbiddenError
 from neuropod.kube.kinds import CUSTOM_RESOURCE_DEFINITIONS, INGRESS_CLASSES, MIDDLEWARES, NAMESPACES, PODS
 from neuropod.kube.kubeconfig import from_kubeconfig
 from neuropod.observability.metrics import Metrics
@@ -39,7 +40,7 @@ from neuropod.runtimes.opened import Runtimes
 from neuropod.settings import ClusterSettings
 from support.cluster_account import ACCOUNT, NAMESPACE, account_client, admin_kubeconfig
 from support.gateway import RUNTIME, GatewayInTest, serving
-from support.traefik import free_port
+from support.ports import free_port
 
 CARRIERS = ("gateway", "ingress", "nginx")
 _ROOT = Path(__file__).parent.parent.parent
@@ -85,7 +86,7 @@ class Carrying:
         port = values.setdefault("port", 8080)
         pod_id = PodId(new_id("pod"))
         spec = {"image": "neuropod.test/http:1", "env": [{"name": "PORT", "value": str(port)}]} | values.pop("spec", {})
-        await self.client.create(
+        await self._create(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -111,6 +112,18 @@ class Carrying:
         address = await self._ready_address(name)
         return self.served.route_to((address, port), name, owner_id=self.owner, pod_id=pod_id, **values)
 
+    async def _create(self, pod: dict[str, Any]) -> None:
+        """Create it, once its new namespace has the ServiceAccount that a controller makes there."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await self.client.create(pod)
+                except ForbiddenError as error:
+                    assert "serviceaccount" in error.message, error
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
     async def _ready_address(self, name: str) -> str:
         async with asyncio.timeout(90):
             while True:
@@ -124,14 +137,14 @@ class Carrying:
     async def until_carried(self, route: Route, *, path: str = "/echo") -> None:
         """Wait until the carrier has followed: its owner gets a 200, straight from the pod, and the gate its own."""
         key = self.served.key(user_id=self.owner)
-        async with asyncio.timeout(60):
-            while True:
-                dials = self.served.runtime.dials
-                answer = await self.through.ask(route, f"GET {path} HTTP/1.1", key=key)
-                straight = self.carrier == "gateway" or self.served.runtime.dials == dials
-                if answer.status == 200 and straight and await self._reaches_entrance(route):
-                    return
-                await asyncio.sleep(0.1)
+
+        async def is_carried() -> bool:
+            dials = self.served.runtime.dials
+            answer = await self.through.ask(route, f"GET {path} HTTP/1.1", key=key)
+            straight = self.carrier == "gateway" or self.served.runtime.dials == dials
+            return answer.status == 200 and straight and await self._reaches_entrance(route)
+
+        await self.until(is_carried, f"{route.host} to be carried")
 
     async def _reaches_entrance(self, route: Route) -> bool:
         """Tell whether the gate's own paths lead to the gateway: it alone says 400 to a form without a ticket."""
@@ -139,12 +152,13 @@ class Carrying:
         return answer.status == 400
 
     async def until(self, look: Any, what: str, seconds: float = 60) -> None:
-        """Wait until an asynchronous question is answered with yes."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not await look():
-                    await asyncio.sleep(0.1)
-                return
+        """Wait until an asynchronous question is answered with yes; one that is not answered in time is asked again."""
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            with contextlib.suppress(TimeoutError):
+                if await look():
+                    return
+            await asyncio.sleep(0.1)
         raise AssertionError(f"waited in vain for {what}")
 
 
@@ -164,15 +178,19 @@ class _Gate:
             task = asyncio.current_task()
             assert task is not None
             self._relays.add(task)
-            there, back = await asyncio.open_connection(self.address, port)
             try:
-                await asyncio.wait(
-                    [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                there, back = await asyncio.open_connection(self.address, port)
+                try:
+                    await asyncio.wait(
+                        [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))],
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                finally:
+                    back.transport.abort()
+            except OSError:  # the gateway has ended
+                return
             finally:
                 writer.transport.abort()
-                back.transport.abort()
                 self._relays.discard(task)
 
         self._server = await asyncio.start_server(relay, self.address, self.port)
@@ -224,7 +242,7 @@ async def controller_of(
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 with contextlib.suppress(OSError):
                     reader, writer = await asyncio.open_connection(address, port)

@@ -10,8 +10,9 @@ _TOOLBARS = "[...document.querySelectorAll('.jp-NotebookPanel-toolbar')]"
 
 async def run_first_cell(page: Page, code: str, printed: str) -> None:
     """Make a notebook in the Lab that the page shows, and run the code in its first cell."""
-    await page.wait("!!document.querySelector('.jp-LauncherCard')", 60)
-    await page.run("document.querySelector('.jp-LauncherCard[data-category=\"Notebook\"]').click(), 'clicked'")
+    card = "document.querySelector('.jp-LauncherCard[data-category=\"Notebook\"]')"  # there once the kernels are known
+    await page.wait(f"!!{card}", 60)
+    await page.run(f"{card}.click(), 'clicked'")
     await page.wait("!!document.querySelector('.jp-Notebook .jp-Cell .cm-content')", 60)
     await page.wait(f"{_TOOLBARS}.some(n => n.innerText.includes('Python 3'))", 60)
     await page.run("document.querySelector('.jp-Notebook .jp-Cell .cm-content').focus(), 'focused'")

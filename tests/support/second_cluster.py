@@ -22,7 +22,7 @@ from support.cluster_orders import SOCKET, order
 from support.servers import ROOT
 
 _TOOL = ROOT / "tools/cluster/cluster"
-_END_SECONDS = 60
+_END_SECONDS = 180
 
 
 @dataclass(frozen=True)

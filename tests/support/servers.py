@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,17 +12,12 @@ from typing import Any, TypeVar
 
 import httpx
 
+from support.ports import free_port
 from support.programs import lay_ready
 
 ADMIN_KEY = "tests-preset-administrator-key-0123456789"
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:

@@ -8,7 +8,6 @@ Middlewares of a cluster.
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,13 +21,7 @@ from neuropod.gateway.routes import Route
 from neuropod.settings import ClusterSettings
 from neuropod.words import Access
 from support.gateway import GatewayInTest, serving
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from support.ports import free_port
 
 
 @asynccontextmanager
@@ -46,7 +39,7 @@ async def traefik(folder: Path, dynamic: dict[str, Any], *flags: str, port: int 
         "--global.sendAnonymousUsage=false", *flags, cwd=folder, stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await _has_started(port):
                 await asyncio.sleep(0.05)
         yield port

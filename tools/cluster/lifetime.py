@@ -16,7 +16,7 @@ from .places import CACHE, HERE, Cluster, Node
 from .processes import wait_until
 from .supervisor import cgroup_hierarchies
 
-_START_SECONDS = 180
+_START_SECONDS = 300
 
 
 @contextlib.contextmanager
@@ -79,7 +79,7 @@ def _process(cluster: Cluster, program: str) -> int | None:
     """Find one of the programs around the supervisor, by their words: a cluster that is just begun has left no note."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_text()
+            command = (process / "cmdline").read_text(errors="replace")
             if command.startswith(f"{program}\0") and f"\0cluster.supervisor\0{cluster.name}\0" in command:
                 return int(process.name)
     return None
@@ -94,7 +94,7 @@ def down(cluster: Cluster) -> None:
                 os.kill(first, signal.SIGKILL)
         return _process(cluster, "unshare") is None  # which ends once nothing is left in the namespaces
 
-    wait_until("the end of the cluster", has_ended, seconds=30)
+    wait_until("the end of the cluster", has_ended, seconds=90)
     for hierarchy in cgroup_hierarchies():
         top = hierarchy / cluster.cgroup
         for group in sorted((top.rglob("*/") if top.exists() else ()), reverse=True):
@@ -107,7 +107,7 @@ def down(cluster: Cluster) -> None:
 
 def _remove_group(group: str) -> None:
     """Remove it, patiently: the kernel frees it a moment after the last of its processes has ended."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while True:
         try:
             return Path(group).rmdir()
@@ -121,7 +121,7 @@ def inside_node(cluster: Cluster, node: Node) -> int | None:
     """Find the host's process id of the node's first program; None if the node is off."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_text().split("\0")
+            command = (process / "cmdline").read_text(errors="replace").split("\0")
             if command[0].endswith("tini") and command[-4:-2] == [cluster.name, node.name]:
                 return int(process.name)
     return None

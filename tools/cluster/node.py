@@ -186,7 +186,7 @@ def main(cluster: Cluster, node: Node, *, policies: bool) -> None:
         "containerd", ["containerd", "--config", str(folder / "containerd.toml")].copy, cluster.logs / node.name
     )
     containerd.start()
-    wait_until("containerd's socket", _SOCKET.exists, seconds=30)
+    wait_until("containerd's socket", _SOCKET.exists, seconds=90)
     running = [containerd, *_programs(cluster, node, policies=policies)]
     while True:
         for process in running:

@@ -47,8 +47,10 @@ def command(cluster: Cluster, name: str) -> list[str]:
 
 
 def answers() -> bool:
+    """Whether all of them do."""
     try:
-        socket.create_connection((CONTROL, REGISTRY_PORT), timeout=1).close()
+        for number in range(len(NAMES)):
+            socket.create_connection((CONTROL, REGISTRY_PORT + number), timeout=1).close()
     except OSError:
         return False
     return True

@@ -147,7 +147,7 @@ class Supervisor:
         _make_network()
         for name in ("etcd", "kube-apiserver", "outside"):
             self.start(name)
-        wait_until("the API server's readiness", self._api_ready, seconds=60)
+        wait_until("the API server's readiness", self._api_ready, seconds=120)
         for name in ("kube-controller-manager", "kube-scheduler", *nodes):
             self.start(name)
         run(
@@ -160,8 +160,8 @@ class Supervisor:
             HERE / "objects",
         )
         threading.Thread(target=volumes.serve, args=(self._cluster, self.api), daemon=True).start()
-        wait_until("the readiness of the nodes", lambda: all(map(self._node_ready, nodes)), seconds=60)
-        wait_until("the readiness of the cluster's DNS", self._dns_ready, seconds=60)
+        wait_until("the readiness of the nodes", lambda: all(map(self._node_ready, nodes)), seconds=120)
+        wait_until("the readiness of the cluster's DNS", self._dns_ready, seconds=120)
 
     def _switch_on(self, node: Node) -> None:
         """Make what must be there before the kubelet: folders, control groups, the Node with its share of addresses."""
@@ -205,7 +205,7 @@ class Supervisor:
 
     def _node_ready(self, name: str, since: float = 0) -> bool:
         """Whether the kubelet has said so after `since` (seconds of the epoch), and not at an earlier start."""
-        node = self.api.call("GET", f"/api/v1/nodes/{name}")
+        node = self._found(f"/api/v1/nodes/{name}")
         for condition in node.get("status", {}).get("conditions", []):
             if condition["type"] == "Ready":
                 said_at = datetime.fromisoformat(condition["lastHeartbeatTime"]).timestamp()
@@ -213,8 +213,16 @@ class Supervisor:
         return False
 
     def _dns_ready(self) -> bool:
-        deployment = self.api.call("GET", "/apis/apps/v1/namespaces/kube-system/deployments/coredns")
+        deployment = self._found("/apis/apps/v1/namespaces/kube-system/deployments/coredns")
         return bool(deployment.get("status", {}).get("readyReplicas"))
+
+    def _found(self, path: str) -> dict[str, Any]:
+        """Return the object as it is now; nothing of it while an API server that is busy, or gone, does not tell."""
+        try:
+            found: dict[str, Any] = self.api.call("GET", path)
+        except (OSError, RefusedError):
+            return {}
+        return found
 
 
 _ORDERS = ("status", "start", "kill", "stop", "restart", "freeze", "thaw", "cut", "join", "gpus", "registry", "push")

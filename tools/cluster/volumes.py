@@ -5,6 +5,7 @@ which binds at once, may be used from both nodes. Folders of deleted volumes go 
 """
 
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def serve(cluster: Cluster, api: Api) -> None:
             for event in api.watch(_CLAIMS):
                 if event["type"] in {"ADDED", "MODIFIED"}:
                     _attend(cluster, api, event["object"])
-        except (OSError, RefusedError, ValueError) as error:
+        except (OSError, HTTPException, RefusedError, ValueError) as error:
             print(f"the watch of claims ended: {error}", flush=True)
         time.sleep(0.5)
 

@@ -61,7 +61,7 @@ class Kit(ABC):
 
     @abstractmethod
     def polite(self) -> Workload:
-        """Return one that goes on for about half a second after SIGTERM, then ends with code 0."""
+        """Return one that goes on for half a second or more after SIGTERM, then ends with code 0."""
 
     @abstractmethod
     def crashes(self) -> Workload:

@@ -33,7 +33,7 @@ ThreadingHTTPServer(("127.0.0.1", {PORT}), Hello).serve_forever()
 _POLITE = f"""
 import signal, socket, time
 def leave(*_):
-    time.sleep(0.5)
+    time.sleep(2)
     raise SystemExit(0)
 signal.signal(signal.SIGTERM, leave)
 {_SERVER}

@@ -67,7 +67,7 @@ def processes_of(uid: int) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_whatever_a_killed_server_was_doing_every_pod_is_whole_or_not_there(tmp_path: Path):
     seed = random.randrange(10**6)
     chance = random.Random(seed)
@@ -96,7 +96,7 @@ async def test_whatever_a_killed_server_was_doing_every_pod_is_whole_or_not_ther
         for each in seen.values():
             settled = await until(runtime, each.id, Phase.READY, Phase.EXITED)
             assert settled.reason in {Reason.READY, Reason.REQUESTED, Reason.LOST}, settled.message
-        async with asyncio.timeout(10):  # the last signals of the killed server may still be on their way
+        async with asyncio.timeout(30):  # the last signals of the killed server may still be on their way
             while len(processes_of(runtime._owners.uid_of("usr_1"))) != 3 * len(
                 [each for each in await runtime.list_seen() if each.phase is Phase.READY]
             ):
@@ -118,7 +118,7 @@ async def test_whatever_a_killed_server_was_doing_every_pod_is_whole_or_not_ther
             await runtime.ensure(again)
             await until(runtime, again.id, Phase.READY)
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while processes_of(uid) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     assert processes_of(uid) == []

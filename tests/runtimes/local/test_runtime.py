@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ async def test_a_command_that_cannot_be_started_is_named(runtime: LocalRuntime, 
 async def test_a_signal_reaches_the_whole_process_group_and_children_left_behind_end_too(runtime: LocalRuntime):
     workload = a_workload("bash", "-c", "trap 'echo bye; exit 3' TERM; setsid sleep 1000 & sleep 1000 & echo up; wait")
     await runtime.ensure(workload)
+    await until(runtime, workload.id, Phase.READY)  # what it prints may be seen before that
     while "up" not in await output_of(runtime, workload):
         await asyncio.sleep(0.01)
 
@@ -124,6 +126,7 @@ async def test_a_signal_reaches_the_whole_process_group_and_children_left_behind
 async def test_a_pod_that_ignores_the_stop_is_stopping_until_it_is_killed(runtime: LocalRuntime):
     workload = python("import signal,time; signal.signal(15, 1); print('up', flush=True); time.sleep(1000)")
     await runtime.ensure(workload)
+    await until(runtime, workload.id, Phase.READY)
     while not await output_of(runtime, workload):
         await asyncio.sleep(0.01)
 
@@ -251,7 +254,7 @@ async def test_a_port_where_nothing_listens_is_not_ready_at_once(runtime: LocalR
     with pytest.raises(NotReadyError):
         await runtime.connect(other_incarnation.id, 8888)
 
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 4  # what does not answer is waited for for five
 
 
 async def test_a_change_is_nudged_without_polling(runtime: LocalRuntime):
@@ -263,11 +266,12 @@ async def test_a_change_is_nudged_without_polling(runtime: LocalRuntime):
 
     listening = asyncio.create_task(listen())
     await asyncio.sleep(0)
-    workload = python("import time; time.sleep(0.3)")
+    workload = python(FOREVER)
     await runtime.ensure(workload)
     await until(runtime, workload.id, Phase.READY)
     await asyncio.sleep(0.1)
     before_the_end = len(nudges)
+    os.kill(read_state(runtime._directories.state_dir(workload.id.pod, 1)).main.pid, signal.SIGKILL)
     await until(runtime, workload.id, Phase.EXITED)
     async with asyncio.timeout(5):
         while len(nudges) <= before_the_end:
@@ -290,13 +294,20 @@ async def test_a_follower_of_fifty_thousand_lines_at_once_loses_none(runtime: Lo
 
 
 async def test_a_follower_sees_lines_as_they_come_and_ends_with_the_pod(runtime: LocalRuntime):
-    workload = python("import time\nfor i in range(3): print(i, flush=True); time.sleep(0.2)")
+    workload = python(
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [15])\n"
+        "print(0, flush=True); signal.sigwait([15]); print(1); print(2)"
+    )
     await runtime.ensure(workload)
 
-    times = [(line.text, time.monotonic()) async for line in runtime.logs(workload.id, LogQuery(follow=True))]
+    seen: list[str] = []
+    async for line in runtime.logs(workload.id, LogQuery(follow=True)):
+        seen.append(line.text)
+        if line.text == "0":  # seen while the pod runs, which goes on only now
+            await until(runtime, workload.id, Phase.READY)
+            await runtime.stop(workload.id, grace_seconds=30, reason=Reason.REQUESTED)
 
-    assert [text for text, _ in times] == ["0", "1", "2"]
-    assert times[2][1] - times[0][1] > 0.3
+    assert seen == ["0", "1", "2"]
     resumed = [line.text async for line in runtime.logs(workload.id, LogQuery(since=0))]
     assert resumed == ["1", "2"]
     assert [line.text async for line in runtime.logs(workload.id, LogQuery(tail=1))] == ["2"]
@@ -312,13 +323,21 @@ async def test_the_log_of_an_ended_pod_is_cut_to_what_is_kept_of_its_last_incarn
             await runtime.remove(workload.id)
         logs = runtime._directories.log_dir(workload.id.pod, 3)
         async with asyncio.timeout(20):
-            while sum(file.stat().st_size for file in logs.iterdir()) > 10_000:
+            while _bytes_of(logs) > 10_000:
                 await asyncio.sleep(0.05)
 
         lines = await output_of(runtime, workload)
 
         assert sorted(path.name for path in logs.parent.iterdir()) == ["2", "3"]
         assert lines[-1] == "line 19999"
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # cut meanwhile: another stands in its place
+            total += file.stat().st_size
+    return total
 
 
 async def test_a_restarted_server_finds_the_pods_of_the_last_one(tmp_path: Path):
@@ -436,8 +455,12 @@ async def test_every_file_that_programs_need_of_the_system_is_readable_inside(ru
 import os, socket, ssl
 bundle = os.environ['SSL_CERT_FILE']
 print(len(ssl.create_default_context(cafile=bundle).get_ca_certs()) > 10)
-closed = [at for at, folders, files in os.walk('/') if not os.access(at, os.R_OK | os.X_OK)
-          and not at.startswith(('/proc', '/usr'))]
+closed = []
+for at, folders, files in os.walk('/'):
+    if at in ('/proc', '/usr'):
+        folders.clear()  # tens of thousands, which are not asked about
+    elif not os.access(at, os.R_OK | os.X_OK):
+        closed.append(at)
 print(closed)
 print(socket.gethostbyname(socket.gethostname()), open('/etc/resolv.conf').read().split()[:2])
 """

@@ -37,7 +37,7 @@ def test_a_credential_is_carried_for_its_host_and_a_moment(credential):
     assert KEY.carried(text, HOST, now=NOW + timedelta(seconds=31)) is None
     assert KEY.carried(text, "other." + HOST, now=NOW) is None
     assert CarrierKey(b"o" * 32).carried(text, HOST, now=NOW) is None
-    assert "a-" not in text
+    assert not [secret for secret in credential if secret is not None and secret in text]
 
 
 @pytest.mark.parametrize("text", ["", "x", "é", "AAAA", "A" * 100, "====", "!" * 40])
