@@ -56,7 +56,8 @@ class Page:
 
     async def goto(self, url: str) -> None:
         """Open an address as if it was typed, and wait until it has loaded."""
-        earlier = {document for document, _ in self._lifecycle("init")}
+        tree = await self.send("Page.getFrameTree")
+        earlier = {tree["frameTree"]["frame"]["loaderId"], *(document for document, _ in self._lifecycle())}
         answer = await self.send("Page.navigate", url=url)
         if "loaderId" not in answer:
             return  # only the fragment is new
@@ -66,10 +67,10 @@ class Page:
             lambda: any(frame == here and document not in earlier for document, frame in self._lifecycle("load")), url
         )
 
-    def _lifecycle(self, name: str) -> Iterator[tuple[str, str]]:
-        """Yield the documents (and their frames) of which Chromium has told this."""
+    def _lifecycle(self, *names: str) -> Iterator[tuple[str, str]]:
+        """Yield the documents (and their frames) of which Chromium has told one of these, or anything at all."""
         for event in self.events:
-            if event["method"] == "Page.lifecycleEvent" and event["params"]["name"] == name:
+            if event["method"] == "Page.lifecycleEvent" and (not names or event["params"]["name"] in names):
                 yield event["params"]["loaderId"], event["params"]["frameId"]
 
     async def _until(self, true: Callable[[], bool], what: str, seconds: float = 20) -> None:
