@@ -150,7 +150,7 @@ class Played:
             raise KubeUnavailableError("the API server gives no answer")
         if name in self.namespaces:
             raise ConflictError(409, "AlreadyExists", "already exists")
-        self.made(name, labels=obj["metadata"]["labels"])
+        self.made(name, labels=obj["metadata"]["labels"], annotations=obj["metadata"]["annotations"])
         return self.namespaces[name]
 
     async def apply(self, obj: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Played:
         container = {"name": names.CONTAINER, "state": {"running": {}}}
         running: dict[str, Any] = {"phase": "Running", "containerStatuses": [container]}
         is_free = "initContainers" in pod["spec"]
-        if is_free and "activeDeadlineSeconds" not in pod["spec"] and not self.drained:
+        if is_free and pod["spec"]["activeDeadlineSeconds"] > 1 and not self.drained:
             status = running
         elif is_free:
             status = _ended(self.free)
@@ -203,7 +203,7 @@ class Asking:
     """A canary that asks the played cluster."""
 
     def __init__(self, played: Played) -> None:
-        self.canary = Canary(cast("KubeClient", played), INSTALLATION, played.clock, "busybox", API)
+        self.canary = Canary(cast("KubeClient", played), INSTALLATION, played.clock, "busybox", API, "here")
         self.task = asyncio.create_task(self.canary.run(Fence()))
 
     @property
@@ -334,6 +334,19 @@ async def test_what_a_killed_server_left_goes_by_its_age(clock: ManualClock):
 
     assert at_first == ["neuropod-bbbbbbbb", "neuropod-cccccccc"]
     assert later == ["neuropod-cccccccc"]  # which goes already
+
+
+async def test_what_a_killed_server_left_goes_at_its_next_start(clock: ManualClock):
+    played = Played(clock)
+    played.made("neuropod-aaaaaaaa", seconds_ago=5, annotations={names.CANARY_OF: "here"})
+    played.made("neuropod-bbbbbbbb", seconds_ago=5, annotations={names.CANARY_OF: "elsewhere"})
+    asking = Asking(played)
+    await turns(clock, 1)
+    there = set(played.namespaces)
+    await asking.let_go()
+
+    assert "neuropod-aaaaaaaa" not in there
+    assert "neuropod-bbbbbbbb" in there
 
 
 async def test_a_namespace_of_that_name_that_is_there_is_not_touched(

@@ -5,12 +5,12 @@ all the while and again afterwards; the other stands behind the policy of users'
 row. So an API server or a network that is slow or away is not taken for a policy: both would fail. Some implementations
 need a moment after a Pod's start, so the second one tries on for a while before it counts as let through.
 
-Each try has namespaces of its own: other servers of the installation ask at the same time. What a killed server left is
-known by its age.
+Each try has namespaces of its own: other servers of the installation ask at the same time. What a killed server left
+ends by itself; its next start takes it away, another server does when it is old.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -70,18 +70,27 @@ class Canary:
     """The question, and its last answer."""
 
     def __init__(
-        self, client: KubeClient, installation: InstallationId, clock: Clock, image: str, api: tuple[str, int]
+        self,
+        client: KubeClient,
+        installation: InstallationId,
+        clock: Clock,
+        image: str,
+        api: tuple[str, int],
+        asker: str = "",
     ) -> None:
+        """`asker`: what one server's canaries of one entry of its settings are known by, over its restarts."""
         self._client = client
         self._installation = installation
         self._clock = clock
         self._image = image
         self._api = api
+        self._asker = asker
         self._told: tuple[datetime, float] | None = None  # the cluster's time, and ours then
         self.verdict = UNKNOWN
 
     async def run(self, fence: Fence) -> None:
         """Ask until there is an answer, soon again at first: until then no client may launch."""
+        await self._clear(await self._found(lambda one: bool(self._asker) and _asker_of(one) == self._asker))
         wait = _SOON_SECONDS
         while True:
             self.verdict = await self._ask(fence)
@@ -134,6 +143,7 @@ class Canary:
     async def _prepare(self, tenant: Tenant, wanted: list[Object], made: dict[str, str]) -> None:
         namespace = fences.namespace(tenant)
         namespace["metadata"]["labels"][names.CANARY] = "true"
+        namespace["metadata"]["annotations"][names.CANARY_OF] = self._asker
         metadata = (await self._client.create(namespace))["metadata"]  # never one that is there
         made[tenant.namespace] = metadata["uid"]
         self._told = datetime.fromisoformat(metadata["creationTimestamp"]), self._clock.monotonic()
@@ -174,13 +184,17 @@ class Canary:
             return
         at, measured = self._told
         now = at + timedelta(seconds=self._clock.monotonic() - measured)  # by the cluster's clock, whatever ours says
+        await self._clear(await self._found(lambda one: is_left(one, now)))
+
+    async def _found(self, wanted: Callable[[Mapping[str, Any]], bool]) -> dict[str, str]:
+        """Return the canaries' namespaces, with their UIDs, whose metadata are wanted."""
         ours = selector({names.INSTALLATION: self._installation, names.CANARY: None})
         try:
             found = [one["metadata"] for one in await self._client.list(NAMESPACES, labels=ours)]
         except (KubeError, KubeUnavailableError) as error:
             log.info("whether canaries were left is not known", error=str(error))
-            return
-        await self._clear({one["name"]: one["uid"] for one in found if is_left(one, now)})
+            return {}
+        return {one["name"]: one["uid"] for one in found if wanted(one)}
 
 
 def _made_of(tenant: Tenant, fence: Fence) -> list[Object]:
@@ -189,6 +203,11 @@ def _made_of(tenant: Tenant, fence: Fence) -> list[Object]:
     for obj in made:
         obj["metadata"].pop("finalizers", None)
     return made
+
+
+def _asker_of(metadata: Mapping[str, Any]) -> str | None:
+    told: Mapping[str, str] = metadata.get("annotations", {})
+    return told.get(names.CANARY_OF)
 
 
 def is_left(metadata: Mapping[str, Any], now: datetime) -> bool:
@@ -235,6 +254,7 @@ def canary_pod(
 
     spec: Object = {
         "restartPolicy": "Never",
+        "activeDeadlineSeconds": int(_WAIT_SECONDS),  # whatever becomes of who asks
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,

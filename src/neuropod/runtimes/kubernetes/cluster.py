@@ -1,6 +1,7 @@
 """One opened cluster: who it is, what it can, and the parts that work on it. Made by `runtime.open`."""
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import structlog
 
 from neuropod.ids import InstallationId, RuntimeId
 from neuropod.kit.clock import Clock
+from neuropod.kit.identifiers import user_hash
 from neuropod.kit.tasks import TaskSet
 from neuropod.kube.client import KubeClient
 from neuropod.kube.errors import KubeError, KubeUnavailableError
@@ -147,7 +149,9 @@ async def open_cluster(
     probes = Probes(client, ports.connect, clock, tasks, rest_seconds=rest)
     for hook in (capacity.pod_changed, logs.pod_changed, probes.pod_changed):
         watch.subscribe(hook)
-    canary = Canary(client, installation, clock, settings.canary_image, (facts.api_addresses[0], facts.api_port))
+    asker = user_hash(f"{socket.gethostname()}/{data_dir}/{settings.name}")
+    api = facts.api_addresses[0], facts.api_port
+    canary = Canary(client, installation, clock, settings.canary_image, api, asker)
     tasks.start(canary.run(fence()), name="canary")
     pids = PidsLimits(stats, watch, clock)
     tasks.start(pids.run(), name="limits of processes")

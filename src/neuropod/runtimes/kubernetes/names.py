@@ -15,6 +15,7 @@ POD = "neuropod.io/pod"
 INCARNATION = "neuropod.io/incarnation"
 VOLUME = "neuropod.io/volume"  # on a claim: which it is; on a Pod: which it has
 CANARY = "neuropod.io/canary"
+CANARY_OF = "neuropod.io/canary-of"  # an annotation: whose it is
 APP = "app"  # the pod's name
 USER = "user"  # the owner's hash
 
