@@ -22,7 +22,7 @@ _UNASKED_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _REST = 4  # times as long as the last reading took,
 _LEAST_REST_SECONDS = 0.05  # and so long at least
-_TOLD_SECONDS = 30.0  # so long after what was told: that costs as much as all pods together
+_TOLD_SECONDS = 30.0  # so long after what was told: with many pods to read all takes long
 
 log = structlog.get_logger(__name__)
 

@@ -320,6 +320,7 @@ class RuntimeReader(Protocol):
 
         A follower loses no line while it keeps within the runtime's buffer (8 MiB or more); where it did not, the next
         line says how much is missing. Memory stays bounded. Nothing known of the incarnation yields nothing.
+        Raises RuntimeUnavailableError where not all that there is can be read, also after some of it.
         """
         ...
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.root, pytest.mark.user]
 SLEEPER = "import time; time.sleep(600)"
 
 _ENDS_WHEN_TOLD = "import os, time\nwhile not os.path.exists('/workspace/told'): time.sleep(0.02)\nraise SystemExit(7)"
-# A handler does not run for what comes just before its program begins to sleep: so that sleeps again and again,
+# A handler that is due just before its program begins to sleep runs after the sleep only, so this one takes naps.
 _SAYS_HANGUP = """
 import os, signal, time
 def leave(*_):
@@ -35,7 +35,7 @@ print("up", flush=True)
 while True:
     time.sleep(0.05)
 """
-# or waits without one.
+# Here the signals wait until they are asked for.
 _SAYS_SIZE_AND_INTERRUPT = """
 import os, signal
 told = [signal.SIGWINCH, signal.SIGINT]
