@@ -150,17 +150,17 @@ class KubeClient:
             params={"force": "true" if force else "false"},
         )
 
-    async def create(self, obj: Mapping[str, Any]) -> Object:
+    async def create(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Object:
         """Create the object and return it; ConflictError when it is there. Never sent twice.
 
-        After KubeUnavailableError it may or may not exist. Reviews (SelfSubjectAccessReview) are created too. Raises
-        NotFoundError without its namespace.
+        After KubeUnavailableError it may or may not exist. Reviews (SelfSubjectAccessReview) are created too. With
+        `dry_run` all that decides of it is asked, and nothing is kept. Raises NotFoundError without its namespace.
         """
         kind = kind_of(obj)
         namespace = obj.get("metadata", {}).get("namespace")
         if kind.namespaced and not namespace:
             raise ValueError(f"a {kind.kind} is created within a namespace")
-        return await self._write("POST", kind, kind.path(namespace), obj)
+        return await self._write("POST", kind, kind.path(namespace), obj, params={"dryRun": "All"} if dry_run else None)
 
     async def merge_patch(
         self,

@@ -188,6 +188,24 @@ def resource_quota(tenant: Tenant, fence: Fence) -> Object:
     }
 
 
+def beyond_quota(tenant: Tenant, fence: Fence) -> Object | None:
+    """Return a Pod that the user's quota lets nobody make; None: it limits none. To be asked about, not made."""
+    if fence.cpu_cores is None and fence.memory_bytes is None:
+        return None
+    amounts = {
+        "cpu": str((fence.cpu_cores or 0) + 1),
+        "memory": str((fence.memory_bytes or 0) + 1),
+        "ephemeral-storage": "1",
+    }
+    container = {"name": "none", "image": "none", "resources": {"limits": amounts, "requests": amounts}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(tenant, f"{NAME}-beyond-quota"),
+        "spec": {"containers": [container], "restartPolicy": "Never", "automountServiceAccountToken": False},
+    }
+
+
 def _limit_range(tenant: Tenant) -> Object:
     """Return what a container gets that says nothing; ours say everything."""
     default = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "5Gi"}

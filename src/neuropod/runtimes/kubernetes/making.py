@@ -131,7 +131,7 @@ class Making:
             try:
                 return await self._client.create(pod)
             except ForbiddenError as error:
-                if "status unknown for quota" not in error.message:
+                if not reasons.is_not_counted(error.message):
                     raise
             await self._clock.sleep(_COUNT_PAUSE_SECONDS)
         raise RuntimeUnavailableError("the quota of the user's namespace was not counted yet")

@@ -254,13 +254,23 @@ def clause(text: str) -> str:
 
 def refused(message: str) -> Told | None:
     """Tell why the API server does not take an object (403, 422); None: it is about our rights, or will pass."""
-    if "exceeded quota" in message:
+    if is_beyond_quota(message):
         return Told(Reason.QUOTA, clause(_after(message, "exceeded quota: ")))
     if "violates PodSecurity" in message or "denied the request" in message or "is invalid" in message:
         return Told(Reason.REJECTED, clause(message))
     if "forbidden: " in message and ("must be" in message or "is not allowed" in message or "limit" in message):
         return Told(Reason.REJECTED, clause(_after(message, "forbidden: ")))
     return None
+
+
+def is_beyond_quota(message: str) -> bool:
+    """Tell whether a quota refuses an object, which the user has no more room for."""
+    return "exceeded quota" in message
+
+
+def is_not_counted(message: str) -> bool:
+    """Tell whether a quota refuses whatever comes, since it is so new that nothing was counted."""
+    return "status unknown for quota" in message
 
 
 def _after(message: str, words: str) -> str:

@@ -12,18 +12,18 @@ import structlog
 from neuropod.ids import InstallationId, UserId
 from neuropod.kit.clock import Clock
 from neuropod.kube.client import KubeClient
-from neuropod.kube.errors import ConflictError, ForbiddenError, NotFoundError
+from neuropod.kube.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from neuropod.kube.kinds import NAMESPACES, ROLE_BINDINGS
 from neuropod.kube.objects import Object
 from neuropod.runtimes.contract import RuntimeUnavailableError, WorkloadRejectedError
-from neuropod.runtimes.kubernetes import fences, names
+from neuropod.runtimes.kubernetes import fences, names, reasons
 from neuropod.runtimes.kubernetes.fences import Fence, Tenant
 from neuropod.words import Reason
 
 log = structlog.get_logger(__name__)
 
 _RIGHTS_SECONDS = 5.0  # until the API server's authoriser has read a RoleBinding that was just made
-_COUNT_SECONDS = 10.0  # until a quota that was just made has been counted
+_COUNT_SECONDS = 10.0  # until a quota that was just made holds
 _LOOK_SECONDS = 0.05
 
 
@@ -76,17 +76,34 @@ class Tenancy:
         await put_up(self._client, self._clock, fences.fences(tenant, self._fence()))
 
     async def _counted(self, tenant: Tenant) -> None:
-        """Return once the user's quota has been counted for the first time.
+        """Return once the user's quota holds: the API server refuses a Pod that is beyond it.
 
-        Until the API server knows of a new quota it lets in whatever comes, and what was not seen at the first count is
-        missing for minutes: the controller counts anew every five, and at deletions (seen: two Pods where one may be).
+        Until its admission has heard of a new quota (by a watch of its own), it lets in whatever comes, and that is
+        missing in the count for minutes: the controller counts anew every five, and at deletions (seen: two Pods where
+        one may be, also with the quota's status there). Of several API servers only the one that answers is asked.
         """
-        quota = fences.resource_quota(tenant, self._fence())
+        beyond = fences.beyond_quota(tenant, self._fence())
+        if beyond is None:
+            return
         end = self._clock.monotonic() + _COUNT_SECONDS
-        while not (await self._client.apply(quota)).get("status", {}).get("hard"):
+        while not await self._refuses(beyond, tenant):
             if self._clock.monotonic() > end:
                 raise RuntimeUnavailableError("the quota of the user's namespace was not counted yet")
             await self._clock.sleep(_LOOK_SECONDS)
+
+    async def _refuses(self, beyond: Object, tenant: Tenant) -> bool:
+        try:
+            await self._client.create(beyond, dry_run=True)
+        except (ForbiddenError, InvalidError) as error:
+            if reasons.is_beyond_quota(error.message):
+                return True
+            if reasons.is_not_counted(error.message):
+                return False
+        else:
+            return False
+        # An administrator's policy came first, so that this is not to be learnt: at least let it be counted.
+        quota = await self._client.apply(fences.resource_quota(tenant, self._fence()))
+        return bool(quota.get("status", {}).get("hard"))
 
     # ---- once in a while
 
