@@ -11,6 +11,7 @@ from functools import partial
 from bench.cluster.floor import Floor, Floors
 from bench.cluster.ours import Ours
 from bench.cluster.quiet import until_quiet
+from bench.pace import STEPS, paced
 from bench.report import Figure, at_most, spread
 
 ROUNDS = {25: 9, 100: 6}  # multiples of the three who take turns; the smaller ones vary more
@@ -24,7 +25,8 @@ class Seconds:
     ends: list[float] = field(default_factory=list)
 
     async def of(self, bare: Floor, names: list[str]) -> None:
-        self.bursts.append(await bare.burst(names))
+        async with paced():  # as beside ours
+            self.bursts.append(await bare.burst(names))
         self.ends.append(await bare.stop_all(names))
 
 
@@ -36,11 +38,14 @@ async def measure(bare: Floors, server: Ours, emit: Callable[[Figure], Awaitable
 async def _of(size: int, rounds: int, bare: Floors, server: Ours, emit: Callable[[Figure], Awaitable[None]]) -> None:
     same, plain, ours = Seconds(), Seconds(), Seconds()
     cpu: list[float] = []
+    paces: list[float] = []
     end_cpu: list[float] = []
 
     async def of_ours(names: list[str]) -> None:
         before = server.cpu_seconds()
-        seconds, ids = await server.burst(names)
+        async with paced() as pace:
+            seconds, ids = await server.burst(names)
+        paces.append(pace.milliseconds)
         ours.bursts.append(seconds)
         launched = server.cpu_seconds()
         cpu.append(launched - before)
@@ -63,7 +68,8 @@ async def _of(size: int, rounds: int, bare: Floors, server: Ours, emit: Callable
     await emit(at_most(f"burst of {size}, to the last 200, against the floor", ratio, 1.15, details))
     if size < max(ROUNDS):
         return
-    await emit(at_most(f"own CPU in the burst of {size}, seconds", statistics.median(cpu), 2, spread(cpu)))
+    details = f"{spread(cpu)}; meanwhile {STEPS:,} steps of Python took {spread(paces)} ms of CPU"
+    await emit(at_most(f"own CPU in the burst of {size}, seconds", statistics.median(cpu), 2, details))
     ratio, details = against(ours.ends, same.ends, plain.ends)
     details += f"; own CPU {spread(end_cpu)} s"
     await emit(at_most(f"stopping {size}, all gone and known, against the floor", ratio, 1.1, details))
