@@ -111,6 +111,18 @@ async def test_the_facts_that_recording_returns_are_those_that_the_next_claim_re
     assert claimed.facts == recorded.facts
 
 
+async def test_what_is_shown_as_before_wakes_no_reader_of_routes(world: World):
+    """Reading all routes costs the more the more pods there are, and in a burst most looks show nothing new."""
+    pod = await world.launch()
+    opened = await world.open(pod)
+    topics: set[Topic] = set()
+    world.database.listen(topics.update)
+
+    assert await _record(world, opened, seen(pod.id, Phase.PENDING, Reason.STARTING)) is not None
+
+    assert not topics & {Topic.ROUTES, Topic.EVENTS}
+
+
 async def test_a_ready_run_is_told_once(world: World):
     pod = await world.launch()
     opened = await world.open(pod)

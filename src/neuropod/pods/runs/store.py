@@ -267,23 +267,24 @@ def _columns(current: IncarnationFacts) -> dict[str, Any]:
 
 
 async def _tell(session: Session, changes: Sequence[tuple[Claimed, PodFacts]], now: datetime) -> None:
-    """Tell what has changed: the gateway by a nudge, people by an event, so that a list can be kept right by events."""
+    """Tell what has changed: people by an event, so that a list can be kept right by events; the gateway with it.
+
+    A route says what is shown (`gateway.routes`), so what shows as before has the same one: no nudge without an event.
+    """
     turns = []
     for claimed, facts in changes:
         before, current = claimed.facts.incarnation, facts.incarnation
-        if facts.waiting_reason != claimed.facts.waiting_reason:
-            session.nudge(Topic.ROUTES)
         if current is None or before is None:
             if facts.waiting_reason != claimed.facts.waiting_reason:
                 turns.append(turn_of(claimed.lease, STATUS_CHANGED, facts, now))
             continue
         told = len(turns)
-        if (before.phase, before.reason, before.message) != (current.phase, current.reason, current.message):
-            session.nudge(Topic.ROUTES)
         if current.ready_at is not None and before.ready_at is None:
             turns.append(turn_of(claimed.lease, "pod.ready", facts, now))
         if not current.open and before.open:
             turns.append(turn_of(claimed.lease, "pod.ended", facts, now))
         if len(turns) == told and shows_more(claimed.facts, facts, now):
             turns.append(turn_of(claimed.lease, STATUS_CHANGED, facts, now))
+    if turns:
+        session.nudge(Topic.ROUTES)
     await record_events(session, turns)
