@@ -33,7 +33,7 @@ class Pace:
 
 @asynccontextmanager
 async def paced() -> AsyncIterator[Pace]:
-    """Take the steps now and again while the block runs, in its own thread: it waits for nothing else meanwhile."""
+    """Take the steps now and again while the block runs, on its loop, which waits for them."""
     pace = Pace()
 
     async def on() -> None:

@@ -1,8 +1,5 @@
 """From when on a user's quota holds: a played API server, whose admission hears of a new quota later than it is kept."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from neuropod.ids import InstallationId, UserId
@@ -34,9 +31,8 @@ class Sleepless(ManualClock):
         await self.advance(seconds)
 
 
-@contextmanager
-def answering(api: FakeApi, *answers: Answer) -> Iterator[list[Request]]:
-    """Pods are answered so, one after the other; the last answer stays. Yields what was asked."""
+def answer_pods(api: FakeApi, *answers: Answer) -> list[Request]:
+    """Let Pods be answered so, one after the other; the last answer stays. Return what will be asked."""
     asked: list[Request] = []
 
     def fault(request: Request) -> Answer | None:
@@ -46,7 +42,7 @@ def answering(api: FakeApi, *answers: Answer) -> Iterator[list[Request]]:
         return answers[min(len(asked), len(answers)) - 1]
 
     api.faults.append(fault)
-    yield asked
+    return asked
 
 
 @pytest.fixture
@@ -62,8 +58,9 @@ async def prepare(api: FakeApi, fence: Fence) -> None:
 
 async def test_a_namespace_is_ready_once_a_pod_beyond_its_quota_is_refused(api: FakeApi):
     """The API server's admission hears of a quota by a watch; until then the first Pods are not counted, for minutes."""
-    with answering(api, LETS_IN, NOT_COUNTED, LETS_IN, REFUSES) as asked:
-        await prepare(api, LIMITED)
+    asked = answer_pods(api, LETS_IN, NOT_COUNTED, LETS_IN, REFUSES)
+
+    await prepare(api, LIMITED)
 
     assert len(asked) == 4
     assert {request.param("dryRun") for request in asked} == {"All"}
@@ -73,7 +70,9 @@ async def test_a_namespace_is_ready_once_a_pod_beyond_its_quota_is_refused(api: 
 
 
 async def test_one_that_is_never_refused_is_unavailable(api: FakeApi):
-    with answering(api, LETS_IN), pytest.raises(RuntimeUnavailableError, match="was not counted yet"):
+    answer_pods(api, LETS_IN)
+
+    with pytest.raises(RuntimeUnavailableError, match="was not counted yet"):
         await prepare(api, LIMITED)
 
 
@@ -84,14 +83,16 @@ async def test_where_a_policy_denies_all_pods_the_count_has_to_do(api: FakeApi):
             await api.put(QUOTA, {**api.objects[QUOTA], "status": {"hard": {"limits.cpu": "2"}}})
 
     api.faults.append(counted_at_the_third_look)
-    with answering(api, DENIES) as asked:
-        await prepare(api, LIMITED)
+    asked = answer_pods(api, DENIES)
+
+    await prepare(api, LIMITED)
 
     assert len(asked) == 2
 
 
 async def test_nothing_is_asked_where_no_pods_are_limited(api: FakeApi):
-    with answering(api, LETS_IN) as asked:
-        await prepare(api, Fence())
+    asked = answer_pods(api, LETS_IN)
+
+    await prepare(api, Fence())
 
     assert asked == []
