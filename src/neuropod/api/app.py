@@ -6,7 +6,7 @@ then FastAPI with the routes of `/api/v1`, the pages, health and metrics. OpenAP
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from neuropod import __version__
@@ -94,10 +94,8 @@ def build_routes(parts: ApiParts) -> FastAPI:
             "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     }
-    api = APIRouter(prefix="/api/v1", responses=problems)
-    for noun in API_ROUTES:
-        api.include_router(noun.router)
-    app.include_router(api)
+    for noun in API_ROUTES:  # one by one: a router of routers is looked through whole, and thrice, for each request
+        app.include_router(noun.router, prefix="/api/v1", responses=problems)
     app.include_router(operations.router)
     for page in PAGE_ROUTES:
         app.include_router(page.router)

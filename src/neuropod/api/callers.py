@@ -41,7 +41,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_within(address: str, networks: Sequence[str]) -> bool:
-    if not _is_address(address):
+    if not networks or not _is_address(address):
         return False
     ip = ipaddress.ip_address(address)
     return any(ip in ipaddress.ip_network(network, strict=False) for network in networks)
