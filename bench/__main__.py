@@ -1,6 +1,6 @@
 """Run all measurements, or those named: `python -m bench [launches] [server] [gateway] [notebook]`.
 
-`python -m bench cluster [launch] [bursts] [known]` needs a cluster: see bench.cluster.
+`python -m bench cluster [launch] [bursts] [rival] [known]` needs a cluster: see bench.cluster.
 """
 
 import sys

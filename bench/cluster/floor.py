@@ -26,34 +26,39 @@ IMAGE, PORT = "neuropod.test/http:1", 8080
 GRACE_SECONDS = 30  # as ours have
 GATEWAY_NETWORKS = ("172.31.77.1/32",)  # where both stand who ask; see tools/cluster/places.py
 
+RESOURCES = {
+    "requests": {"memory": "1G", "ephemeral-storage": "1M", "cpu": "10m"},
+    "limits": {"cpu": "1", "memory": "1G", "ephemeral-storage": "1G"},
+}
+AS_OURS = {
+    "restartPolicy": "Never",
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "terminationGracePeriodSeconds": GRACE_SECONDS,
+}
+# What locks a container in, and its Pod.
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "privileged": False,
+    "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
+}
+AROUND = {"shareProcessNamespace": True, "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
+
 
 def pod(name: str, namespace: str, *, locked_in: bool) -> dict[str, object]:
-    asked = {"memory": "1G", "ephemeral-storage": "1M"}
-    security: dict[str, object] = {
-        "allowPrivilegeEscalation": False,
-        "privileged": False,
-        "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
-    }
-    around = {"shareProcessNamespace": True, "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            **(around if locked_in else {}),
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            **(AROUND if locked_in else {}),
+            **AS_OURS,
             "containers": [
                 {
                     "name": "main",
                     "image": IMAGE,
-                    **({"securityContext": security} if locked_in else {}),
-                    "resources": {
-                        "requests": {**asked, "cpu": "10m"},
-                        "limits": {"cpu": "1", "memory": "1G", "ephemeral-storage": "1G"},
-                    },
+                    **({"securityContext": CONTAINER_SECURITY} if locked_in else {}),
+                    "resources": RESOURCES,
                 }
             ],
         },
