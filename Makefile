@@ -51,7 +51,7 @@ format: setup-dev  ## format the code
 bench: setup-tests  ## measure: ratios side by side in one run, see docs/benchmarks.md
 	$(RUN)/python -m bench
 
-bench-cluster: setup-tests  ## measure pods on a real cluster against a bare client of it, see docs/benchmarks.md
+bench-cluster: setup-tests  ## measure pods on a real cluster against a bare client and JupyterHub, see docs/benchmarks.md
 	@tools/cluster/cluster --name bench run -- $(RUN)/python -m bench cluster
 
 reference: setup-dev  ## write the pages of docs/reference anew
