@@ -196,7 +196,8 @@ class WebSocket(Connected):
         for data in self._machine.data_to_send():
             if data:
                 self._transport.write(data)
-            else:  # the library's word for "no more": the closing handshake is done
+            elif not self._transport.is_closing():  # the library's word for "no more": the closing handshake is done
+                # Not twice: the second time makes the TLS of Python 3.11 forget what `cut` needs (an early one raises)
                 self._transport.close()
 
     def _send_ping(self) -> None:
