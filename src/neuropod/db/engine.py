@@ -14,11 +14,11 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -73,6 +73,9 @@ class Session(ReadSession):
         return ",".join(sorted(fresh))
 
 
+SessionT = TypeVar("SessionT", bound=ReadSession)
+
+
 class Database:
     """Opens sessions on one database."""
 
@@ -96,7 +99,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """Open a session that sees one state and changes nothing."""
-        async with ReadSession(self.engine, expire_on_commit=False) as session:
+        async with self._open(ReadSession) as session:
             yield session
 
     @asynccontextmanager
@@ -109,9 +112,9 @@ class Database:
             async with AsyncExitStack() as stack:
                 if self.is_sqlite:
                     await stack.enter_async_context(self._writers)
-                session = await stack.enter_async_context(Session(self.engine, expire_on_commit=False))
+                session = await stack.enter_async_context(self._open(Session))
                 if self.is_sqlite:
-                    await session.connection(execution_options={"neuropod_write": True})
+                    await session.run_sync(lambda own: sqlite.begin_writing(own.connection()))
                 yield session
                 if not self.is_sqlite and (payload := session.take_payload()):
                     await session.execute(_NOTIFY, {"payload": payload})
@@ -123,6 +126,17 @@ class Database:
             raise
         if session.topics:
             self.tell(frozenset(session.topics))
+
+    @asynccontextmanager
+    async def _open(self, kind: type[SessionT]) -> AsyncIterator[SessionT]:
+        session = kind(self.engine, expire_on_commit=False)
+        try:
+            yield session
+        finally:
+            if self.is_sqlite:  # which mostly waits for nothing here, and needs no task that is safe from being cut off
+                await session.close()
+            else:
+                await session.__aexit__(None, None, None)
 
     async def answers(self, within_seconds: float) -> bool:
         """Tell whether the database can be asked now; used by `/readyz`, which a balancer acts on."""
@@ -156,31 +170,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def _sqlite_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(
-        url.replace("sqlite://", "sqlite+aiosqlite://", 1),
-        connect_args={"async_creator_fn": sqlite.connect},
-        pool_size=8,
-        max_overflow=24,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, see `begin`
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",  # a launch that was answered survives a power cut
-            "foreign_keys = ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("neuropod_write", False)
-        sqlite.begin(connection.connection.driver_connection, writes=writes)
-
-    return engine
+    return create_async_engine(url.replace("sqlite", sqlite.NAME, 1), pool_size=8, max_overflow=24)
 
 
 def _postgresql_engine(url: str) -> AsyncEngine:

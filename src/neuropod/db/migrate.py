@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from neuropod.db import sqlite
 from neuropod.db.engine import Database
 
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -65,7 +66,7 @@ async def upgrade(database: Database) -> None:
         if needs_upgrade(connection):
             command.upgrade(alembic_config(connection), "head")
 
-    async with database.engine.connect() as connection:
-        writing = await connection.execution_options(neuropod_write=True)
-        await writing.run_sync(run)
-        await connection.commit()
+    async with database.engine.begin() as connection:
+        if database.is_sqlite:
+            await connection.run_sync(sqlite.begin_writing)
+        await connection.run_sync(run)

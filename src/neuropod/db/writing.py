@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Insert, Table, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session as PlainSession
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from neuropod.db.engine import Session
@@ -36,9 +37,14 @@ async def insert_now(session: Session, *rows: Record) -> None:
     if session.get_bind().dialect.name == "postgresql":
         named = {f"{column}_{place}": value for place, row in enumerate(values) for column, value in row.items()}
         await session.execute(_insert_into_all(*(type(row) for row in rows)), named)
-    else:
+        return
+
+    def insert_each(own: PlainSession) -> None:
+        connection = own.connection()
         for row, columns in zip(rows, values, strict=True):
-            await session.execute(_insert_into(type(row)), columns)
+            connection.execute(_insert_into(type(row)), columns)
+
+    await session.run_sync(insert_each)
 
 
 def _values(row: Record) -> dict[str, Any]:
