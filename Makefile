@@ -3,7 +3,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-PYTHON ?= python3
+# The distribution's where it will do: others may come without its profiles (docs/decisions/the-distributions-python.md).
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo python3)
 UV := .tools/bin/uv
 RUN := .venv/bin
 WORKERS ?= 2
