@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from neuropod.db.engine import Database
+from neuropod.pods.launch import LaunchRequest
 from neuropod.runtimes.contract import RuntimeUnavailableError, Seen, WorkloadId
 from neuropod.runtimes.fake.world import Script
 from neuropod.words import Reason, Status
@@ -57,6 +59,28 @@ async def test_while_a_runtime_is_at_work_on_many_the_loop_rests_longer_between_
     late = (await server.loop.turn()).pause_seconds
 
     assert alone == late < many < 0.5  # seconds
+
+
+async def test_what_is_launched_while_a_claim_stands_in_line_is_claimed_with_the_rest(sqlite_url: str):
+    database = Database(sqlite_url)
+    plant = Plant(database)
+    await plant.set_up()
+    server = Server(plant)
+    await server.turn()
+    request = LaunchRequest(name="lab-1", image="plain", volume=None)
+
+    await plant.launch(server, "lab-0")
+    async with database.write() as session:
+        turning = asyncio.create_task(server.loop.turn())
+        await asyncio.sleep(0.05)
+        await plant.clock.advance(1)
+        await server.pods.launch_pod(session, request, actor=plant.actor)
+    turn = await turning
+
+    assert turn.report["claimed"] == 2
+    await server.aclose()
+    await plant.world.aclose()
+    await database.aclose()
 
 
 async def test_what_happens_while_the_loop_looks_whether_there_is_news_is_not_lost(

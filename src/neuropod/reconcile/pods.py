@@ -102,8 +102,8 @@ class PodsLoop:
             if not (nudged or told) and (seconds := await self._seconds_to_next()) > 0:
                 return [], seconds  # a claim of nothing would be a write for nothing
             world = self._world
-            now = world.clock.now()
             async with world.database.write() as session:
+                now = world.clock.now()  # not before: what became due while this stood in line is claimed with the rest
                 claimed = list(
                     await claim_pods(
                         session,
