@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiosqlite import core
-from sqlalchemy import select, text, update
+from sqlalchemy import bindparam, select, text, update
 
 from neuropod.accounts.records import UserRow
 from neuropod.db.engine import Database
@@ -123,9 +123,17 @@ async def test_what_is_small_takes_no_trip_but_the_commit(sqlite_url: str, monke
     async with database.write() as session:
         session.add(user_row())
         await session.flush()
-        assert len((await session.scalars(select(UserRow))).all()) == 1
+        (user_id,) = await session.scalars(select(UserRow.id))
+        connection = await session.connection()
+        await connection.execute(update(UserRow).where(UserRow.id == bindparam("of")), [{"of": user_id, "name": "new"}])
         assert trips.trips == 0
     assert trips.trips == 1
+
+    for longer in (update(UserRow), update(UserRow).where((UserRow.name == "new") | (UserRow.id == user_id))):
+        async with database.write() as session:
+            before = trips.trips
+            await session.execute(longer.values(name="newer").execution_options(synchronize_session=False))
+            assert trips.trips == before + 1
     await database.aclose()
 
 

@@ -3,10 +3,10 @@
 aiosqlite runs each connection in a thread of its own, and a trip there costs more than a small statement does: a
 hundred times as much while the server is busy, since the thread waits for the interpreter's lock at every row. So:
 
-- What is small and waits for nobody runs on the caller's thread: an `INSERT` of values, and a `SELECT`, which has a
-  budget of steps (https://www.sqlite.org/c3ref/progress_handler.html). One that takes more is interrupted and begins
-  again on the connection's thread, so that no report stops the server. An `UPDATE` or a `DELETE` may be long, and an
-  interrupt would undo its transaction: they go to the thread at once.
+- What is small and waits for nobody runs on the caller's thread: an `INSERT` of values, an `UPDATE` of rows by their
+  ids, and a `SELECT`, which has a budget of steps (https://www.sqlite.org/c3ref/progress_handler.html). One that takes
+  more is interrupted and begins again on the connection's thread, so that no report stops the server. Another `UPDATE`
+  or a `DELETE` may be long, and an interrupt would undo its transaction: they go to the thread at once.
 - What waits goes to the thread: a commit for the disk; and what finds a lock of another process there
   (`SQLITE_BUSY`), which then waits for it as long as `_BUSY_MILLISECONDS`.
 - No cursor of SQLite's is left open, whatever happens to who asked: an unfinished `UPDATE … RETURNING` would keep
@@ -21,10 +21,11 @@ and a listener to the beginning of transactions, instead of `do_begin`, would ha
 """
 
 import asyncio
+import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ from sqlalchemy.util import await_only
 NAME = "sqlite+neuropod"  # in the URL of an engine
 _BUSY_MILLISECONDS = 10_000
 _BUDGET_STEPS = 10_000  # of SQLite's machine, once to twice as many: a millisecond or so
-_MOST_AT_A_STRETCH = 16  # statements of a connection, before whoever else waits is let in
+_MOST_AT_A_STRETCH = 16  # statements of a connection, or rows of one, before whoever else waits is let in
 _GOES_TO_THREAD = frozenset({sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY})
 
 _Work = Callable[[sqlite3.Connection], None]
@@ -74,8 +75,11 @@ class _Cursor:
         if not ((reads or _is_small(sql)) and self._connection.is_done_here(work, budget=reads)):
             self._connection.trip(work)
 
-    def executemany(self, sql: str, parameters: Iterable[Any]) -> None:
-        self._connection.trip(partial(self._run, sqlite3.Cursor.executemany, sql, parameters))
+    def executemany(self, sql: str, parameters: Sequence[Any]) -> None:
+        work = partial(self._run, sqlite3.Cursor.executemany, sql, parameters)
+        few = len(parameters) <= _MOST_AT_A_STRETCH
+        if not (few and _is_small(sql) and self._connection.is_done_here(work, budget=False)):
+            self._connection.trip(work)
 
     def _run(self, execute: Callable[..., object], sql: str, parameters: Any, own: sqlite3.Connection) -> None:
         cursor = own.cursor()
@@ -108,8 +112,12 @@ class _Cursor:
         """Do nothing: SQLAlchemy lets go of a cursor this way before it hands the result out."""
 
 
+@lru_cache(1000)  # a program has so many statements
 def _is_small(sql: str) -> bool:
-    return sql.startswith("INSERT") and "SELECT" not in sql
+    """Tell whether this writes one row for each set of parameters, as SQLAlchemy spells it."""
+    if "SELECT" in sql:
+        return False
+    return sql.startswith("INSERT") or re.fullmatch(r"UPDATE (\w+) SET .* WHERE \1\.id = \?", sql) is not None
 
 
 class _Connection(AsyncAdapt_aiosqlite_connection):
@@ -207,14 +215,18 @@ class _Driver(AsyncAdapt_aiosqlite_dbapi):
 
 def _opened(database: str, options: dict[str, Any]) -> sqlite3.Connection:
     connection: sqlite3.Connection = sqlite3.connect(database, **options)
-    for setting, value in (
-        ("busy_timeout", _BUSY_MILLISECONDS),
-        ("journal_mode", "WAL"),
-        ("synchronous", "FULL"),  # a launch that was answered survives a power cut
-        ("foreign_keys", "ON"),
-        ("busy_timeout", 0),
-    ):
-        connection.execute(f"PRAGMA {setting} = {value}")
+    try:
+        for setting, value in (
+            ("busy_timeout", _BUSY_MILLISECONDS),
+            ("journal_mode", "WAL"),
+            ("synchronous", "FULL"),  # a launch that was answered survives a power cut
+            ("foreign_keys", "ON"),
+            ("busy_timeout", 0),
+        ):
+            connection.execute(f"PRAGMA {setting} = {value}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -34,7 +34,7 @@ def frame_of(row: EventRow, views: Mapping[PodId, PodView], addresses: Addresses
     view = None if row.pod_id is None else views.get(PodId(row.pod_id))
     position = position_text(epoch, EventId(row.id))
     event = StreamedEvent(
-        **event_answer(row).model_dump(),
+        **dict(event_answer(row)),
         position=position,
         owner_id=row.owner_id,
         pod=view and pod_answer(view, addresses),
