@@ -69,8 +69,8 @@ class _Cursor:
         self.lastrowid: int | None = None
         self.rowcount = -1
 
-    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> None:
-        work = partial(self._run, sqlite3.Cursor.execute, sql, tuple(parameters))
+    def execute(self, sql: str, parameters: Iterable[Any] | None = None) -> None:
+        work = partial(self._run, sqlite3.Cursor.execute, sql, tuple(parameters or ()))
         reads = sql.startswith("SELECT")
         if not ((reads or _is_small(sql)) and self._connection.is_done_here(work, budget=reads)):
             self._connection.trip(work)
