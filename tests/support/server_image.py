@@ -46,8 +46,9 @@ def import_image(folder: Path) -> None:
 
 def _archive(folder: Path, own: Path) -> Path:
     """Write the format of `docker save` with the layer of the JupyterLab image below ours."""
-    with tarfile.open(_base_archive()) as base:
-        base.extract("layer.tar", folder, filter="data")
+    base_archive = _base_archive()
+    _run("tar", "-C", folder, "-xf", base_archive, "layer.tar")  # tarfile's own filter is not in Python 3.11.2
+    with tarfile.open(base_archive) as base:
         stream = base.extractfile("config.json")
         assert stream is not None
         config: dict[str, Any] = json.load(stream)
