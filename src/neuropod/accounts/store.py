@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, Executable, bindparam, delete, func, select, update
 
 from neuropod.accounts.records import (
     ApiKeyRow,
@@ -16,18 +16,23 @@ from neuropod.accounts.records import (
 )
 from neuropod.accounts.throttle import Tries
 from neuropod.db.engine import ReadSession, Session
+from neuropod.db.reading import columns_of, read_pairs
+from neuropod.db.record import Record
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.words import Role
+
+RecordT = TypeVar("RecordT", bound=Record)
 
 _IDS_AT_ONCE = 5000
 
 # Built once: they are asked with every request, or for every event that somebody hears of.
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_KEYS = select(ApiKeyRow, UserRow).join(UserRow, UserRow.id == ApiKeyRow.user_id)
+_KEYS = select(*columns_of(ApiKeyRow), *columns_of(UserRow)).join(UserRow, UserRow.id == ApiKeyRow.user_id)
 _KEYS_BY_IDS = _KEYS.where(ApiKeyRow.id.in_(_IDS))
 _KEY_BY_HASH = _KEYS.where(ApiKeyRow.token_hash == bindparam("token_hash"))
-_SESSIONS = select(SessionRow, UserRow).join(UserRow, UserRow.id == SessionRow.user_id)
+_SESSIONS = select(*columns_of(SessionRow), *columns_of(UserRow)).join(UserRow, UserRow.id == SessionRow.user_id)
 _SESSIONS_BY_IDS = _SESSIONS.where(SessionRow.id.in_(_IDS))
+_SESSION_BY_HASH = _SESSIONS.where(SessionRow.token_hash == bindparam("token_hash"))
 
 # People
 
@@ -57,35 +62,35 @@ async def oldest_administrator(session: ReadSession) -> UserRow | None:
 
 async def session_by_hash(session: ReadSession, token_hash: str) -> tuple[SessionRow, UserRow] | None:
     """Return the session with this token, and whose it is."""
-    return await _session_where(session, SessionRow.token_hash == token_hash)
+    found = await read_pairs(session, SessionRow, UserRow, _SESSION_BY_HASH, {"token_hash": token_hash})
+    return found[0] if found else None
 
 
 async def session_by_id(session: ReadSession, session_id: str) -> tuple[SessionRow, UserRow] | None:
     """Return a session and whose it is."""
-    return await _session_where(session, SessionRow.id == session_id)
-
-
-async def _session_where(session: ReadSession, condition: ColumnElement[bool]) -> tuple[SessionRow, UserRow] | None:
-    row = (await session.execute(_SESSIONS.where(condition))).first()
-    return None if row is None else (row[0], row[1])
+    found = await sessions_by_ids(session, [session_id])
+    return found[0] if found else None
 
 
 async def sessions_by_ids(session: ReadSession, session_ids: Collection[str]) -> Sequence[tuple[SessionRow, UserRow]]:
     """Return sessions and whose they are."""
-    return await _in_parts(session, _SESSIONS_BY_IDS, session_ids)
+    return await _in_parts(session, SessionRow, _SESSIONS_BY_IDS, session_ids)
 
 
 async def keys_by_ids(session: ReadSession, key_ids: Collection[str]) -> Sequence[tuple[ApiKeyRow, UserRow]]:
     """Return API keys and whose they are."""
-    return await _in_parts(session, _KEYS_BY_IDS, key_ids)
+    return await _in_parts(session, ApiKeyRow, _KEYS_BY_IDS, key_ids)
 
 
-async def _in_parts(session: ReadSession, query: Any, ids: Collection[str]) -> list[Any]:
+async def _in_parts(
+    session: ReadSession, record: type[RecordT], query: Executable, ids: Collection[str]
+) -> list[tuple[RecordT, UserRow]]:
     """Read rows of many ids: databases bound the parameters of a query."""
-    rows: list[Any] = []
+    rows: list[tuple[RecordT, UserRow]] = []
     sorted_ids = sorted(ids)
     for start in range(0, len(sorted_ids), _IDS_AT_ONCE):
-        rows.extend((await session.execute(query, {"ids": sorted_ids[start : start + _IDS_AT_ONCE]})).all())
+        parameters = {"ids": sorted_ids[start : start + _IDS_AT_ONCE]}
+        rows.extend(await read_pairs(session, record, UserRow, query, parameters))
     return rows
 
 
@@ -179,8 +184,8 @@ async def end_links(session: Session, user_id: str, *, now: datetime) -> None:
 
 async def key_by_hash(session: ReadSession, token_hash: str) -> tuple[ApiKeyRow, UserRow] | None:
     """Return the key and whose it is."""
-    row = (await session.execute(_KEY_BY_HASH, {"token_hash": token_hash})).first()
-    return None if row is None else (row[0], row[1])
+    found = await read_pairs(session, ApiKeyRow, UserRow, _KEY_BY_HASH, {"token_hash": token_hash})
+    return found[0] if found else None
 
 
 async def key_of_user(session: ReadSession, key_id: str) -> ApiKeyRow | None:

@@ -8,8 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session
+from neuropod.db.reading import columns_of, read_rows
 
-_GPU_TYPE = select(GpuTypeRow).where(GpuTypeRow.name == bindparam("name"))
+_GPU_TYPE = select(*columns_of(GpuTypeRow)).where(GpuTypeRow.name == bindparam("name"))
 
 
 async def gpu_types(session: ReadSession, *, disabled: bool) -> Sequence[GpuTypeRow]:
@@ -22,7 +23,8 @@ async def gpu_types(session: ReadSession, *, disabled: bool) -> Sequence[GpuType
 
 async def gpu_type(session: ReadSession, name: str) -> GpuTypeRow | None:
     """Return a type, on offer or not, deleted or not: pods that have it keep to it."""
-    return await session.scalar(_GPU_TYPE, {"name": name})
+    found = await read_rows(session, GpuTypeRow, _GPU_TYPE, {"name": name})
+    return found[0] if found else None
 
 
 async def lock_gpu_type(session: Session, name: str) -> GpuTypeRow | None:

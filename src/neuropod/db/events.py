@@ -14,7 +14,8 @@ from sqlalchemy import BigInteger, Index, Integer, bindparam, delete, func, inse
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import CHANNEL, ReadSession, Session, Topic
-from neuropod.db.record import Record
+from neuropod.db.reading import columns_of, read_rows
+from neuropod.db.record import Record, table_of
 from neuropod.ids import EventId, PodId, UserId
 
 _ADVISORY_LOCK = 0x6E65_7572  # "neur"
@@ -37,7 +38,7 @@ class EventRow(Record):
     data: Mapped[dict[str, Any]]
 
 
-_INSERT = insert(EventRow.metadata.tables["events"])
+_INSERT = insert(table_of(EventRow))
 # PostgreSQL's, in one trip to the server, since others wait until it is done: the lock is there before the first id is
 # drawn, a volatile subquery being evaluated before the rows that are made of it; NOTIFY is sent at the commit anyway.
 _INSERT_IN_ORDER = text(
@@ -139,7 +140,12 @@ async def bounds(session: ReadSession) -> Bounds:
 
 
 # Built once: the reader of news asks it after every commit.
-_ALL_AFTER = select(EventRow).where(EventRow.id > bindparam("after")).order_by(EventRow.id).limit(bindparam("limit"))
+_ALL_AFTER = (
+    select(*columns_of(EventRow))
+    .where(EventRow.id > bindparam("after"))
+    .order_by(EventRow.id)
+    .limit(bindparam("limit"))
+)
 
 
 async def events_after(
@@ -153,7 +159,7 @@ async def events_after(
 ) -> Sequence[EventRow]:
     """Return what happened after an event, oldest first: everybody's, or one owner's, or a pod's."""
     if until is None and owner_id is None and pod_id is None:
-        return (await session.scalars(_ALL_AFTER, {"after": after, "limit": limit})).all()
+        return await read_rows(session, EventRow, _ALL_AFTER, {"after": after, "limit": limit})
     query = select(EventRow).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
     if until is not None:
         query = query.where(EventRow.id <= until)

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Executable, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import Session
+from neuropod.db.reading import columns_of, read_rows
 from neuropod.db.record import Record, UtcDateTime
 from neuropod.kit.identifiers import new_token
 
@@ -49,6 +50,7 @@ class Claims(Generic[RowT]):
 
     def __init__(self, record: type[RowT], where: ColumnElement[bool] | None = None) -> None:
         due = record.due_at <= _NOW
+        self._record = record
         self._due = _claim(record, due, where)
         self._due_or_nudged = _claim(record, or_(due, record.id.in_(bindparam("nudged", expanding=True))), where)
 
@@ -76,8 +78,8 @@ class Claims(Generic[RowT]):
             "limit": limit,
         }
         if nudged:
-            return (await session.scalars(self._due_or_nudged, {**given, "nudged": list(nudged)})).all()
-        return (await session.scalars(self._due, given)).all()
+            return await read_rows(session, self._record, self._due_or_nudged, {**given, "nudged": list(nudged)})
+        return await read_rows(session, self._record, self._due, given)
 
 
 def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement[bool] | None) -> Executable:
@@ -88,10 +90,9 @@ def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement
     # Rows that another claimer is at are passed over: to wait for them in two orders would be a deadlock (PostgreSQL).
     # A common table expression, since a subquery may be evaluated more than once.
     chosen = due.order_by(record.due_at).limit(bindparam("limit")).with_for_update(skip_locked=True).cte("due")
-    claimed = (
+    return (
         update(record)
         .where(record.id.in_(select(chosen.c.id)), free)
         .values(due_at=_NOW, lease_token=bindparam("token"), lease_until=bindparam("until"))
-        .returning(record)
+        .returning(*columns_of(record))
     )
-    return select(record).from_statement(claimed).execution_options(populate_existing=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, LargeBinary, MetaData, Table, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 from neuropod.kit.money import Micros
@@ -59,3 +59,8 @@ class Record(DeclarativeBase):
         bytes: LargeBinary(),
         Micros: BigInteger(),
     }
+
+
+def table_of(record: type[Record]) -> Table:
+    """Return the table of a record: statements on it go past the ORM."""
+    return record.metadata.tables[record.__tablename__]

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Table, bindparam, insert
+from sqlalchemy import Insert, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as PlainSession
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from neuropod.db.engine import Session
-from neuropod.db.record import Record
+from neuropod.db.record import Record, table_of
 
 
 async def upsert(
@@ -50,7 +50,7 @@ async def insert_now(session: Session, *rows: Record) -> None:
 def _values(row: Record) -> dict[str, Any]:
     """Return all columns of a row, after giving it the defaults of those that it does not say."""
     values = dict(row.__dict__)
-    for column in _table(type(row)).columns:
+    for column in table_of(type(row)).columns:
         if column.key not in values:
             default = column.default
             values[column.key] = default.arg if isinstance(default, ScalarElementColumnDefault) else None
@@ -59,24 +59,20 @@ def _values(row: Record) -> dict[str, Any]:
     return values
 
 
-def _table(record: type[Record]) -> Table:
-    return record.metadata.tables[record.__tablename__]
-
-
 # Statements are the same every time. They are the table's, not the class's, and so go past the ORM.
 
 
 @cache
 def _insert_into(record: type[Record]) -> Insert:
-    return insert(_table(record))
+    return insert(table_of(record))
 
 
 @cache
 def _insert_into_all(*records: type[Record]) -> Insert:
     """Return one statement for a row of each, all but the last as common table expressions."""
     inserts = [
-        insert(_table(record)).values(
-            {column.key: bindparam(f"{column.key}_{place}", type_=column.type) for column in _table(record).columns}
+        insert(table_of(record)).values(
+            {column.key: bindparam(f"{column.key}_{place}", type_=column.type) for column in table_of(record).columns}
         )
         for place, record in enumerate(records)
     ]

@@ -465,10 +465,10 @@ class Pods:
         )
 
     async def _port(self, session: ReadSession, row: PodRow, number: int) -> PortRow:
-        for port in (await store.ports_of(session, [row.id])).get(PodId(row.id), []):
-            if port.port == number:
-                return port
-        raise NotFoundError(f"pod {row.name} exposes no port {number}")
+        found = await store.port_of(session, row.id, number)
+        if found is None:
+            raise NotFoundError(f"pod {row.name} exposes no port {number}")
+        return found
 
     async def _jupyter_token(self, session: ReadSession, row: PodRow) -> Secret:
         token = None

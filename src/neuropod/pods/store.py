@@ -15,6 +15,7 @@ from neuropod.accounts.records import UserRow
 from neuropod.catalogue.devices import NO_DEVICES, Finder
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session
+from neuropod.db.reading import columns_of, read_pairs, read_rows, read_values, row_of
 from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.ledger.records import AccountRow
@@ -32,16 +33,16 @@ _NEWEST = (
     .group_by(IncarnationRow.pod_id)
     .subquery()
 )
-_NEWEST_INCARNATIONS = (
-    select(IncarnationRow)
-    .join(_NEWEST, and_(_NEWEST.c.pod_id == IncarnationRow.pod_id, _NEWEST.c.number == IncarnationRow.number))
-    .execution_options(populate_existing=True)
+_NEWEST_INCARNATIONS = select(*columns_of(IncarnationRow)).join(
+    _NEWEST, and_(_NEWEST.c.pod_id == IncarnationRow.pod_id, _NEWEST.c.number == IncarnationRow.number)
 )
 _PODS_NOT_CLOSED = (
-    select(PodRow, UserRow).join(UserRow, UserRow.id == PodRow.owner_id).where(PodRow.closed_at.is_(None))
+    select(*columns_of(PodRow), *columns_of(UserRow))
+    .join(UserRow, UserRow.id == PodRow.owner_id)
+    .where(PodRow.closed_at.is_(None))
 )
 _PODS_NOT_CLOSED_OF = _PODS_NOT_CLOSED.where(PodRow.id.in_(_OF_PODS))
-_PORTS = select(PortRow).where(PortRow.pod_id.in_(_OF_PODS)).order_by(PortRow.port)
+_PORTS = select(*columns_of(PortRow)).where(PortRow.pod_id.in_(_OF_PODS)).order_by(PortRow.port)
 
 
 def incarnation_facts(row: IncarnationRow) -> IncarnationFacts:
@@ -103,7 +104,7 @@ def pod_facts(
 
 async def newest_incarnations(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, IncarnationRow]:
     """Return the newest incarnation of each pod that has one."""
-    rows = await session.scalars(_NEWEST_INCARNATIONS, {"pod_ids": list(pod_ids)})
+    rows = await read_rows(session, IncarnationRow, _NEWEST_INCARNATIONS, {"pod_ids": list(pod_ids)})
     return {PodId(row.pod_id): row for row in rows}
 
 
@@ -165,10 +166,8 @@ async def pods_page(
 async def pods_not_closed(session: ReadSession, pod_ids: Collection[PodId] | None) -> Sequence[tuple[PodRow, UserRow]]:
     """Return all pods that are not closed, or those of the ids."""
     if pod_ids is None:
-        rows = await session.execute(_PODS_NOT_CLOSED)
-    else:
-        rows = await session.execute(_PODS_NOT_CLOSED_OF, {"pod_ids": list(pod_ids)})
-    return [(pod, owner) for pod, owner in rows]
+        return await read_pairs(session, PodRow, UserRow, _PODS_NOT_CLOSED, {})
+    return await read_pairs(session, PodRow, UserRow, _PODS_NOT_CLOSED_OF, {"pod_ids": list(pod_ids)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +192,19 @@ _NAME_IS_TAKEN = (
     .correlate(UserRow)
 )
 _BELONGINGS = (
-    select(UserRow, AccountRow, _PODS_OF_OWNER.scalar_subquery(), _NAME_IS_TAKEN)
+    select(*columns_of(UserRow), _PODS_OF_OWNER.scalar_subquery(), _NAME_IS_TAKEN, *columns_of(AccountRow))
     .join(AccountRow, AccountRow.user_id == UserRow.id, isouter=True)
     .where(UserRow.id == bindparam("owner_id"))
-    .execution_options(populate_existing=True)
 )
 
 
 async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> Belongings | None:
     """Return what the owner has, and whether a pod of theirs has the name; read it under the owner's account lock."""
-    row = (await session.execute(_BELONGINGS, {"owner_id": owner_id, "name": name})).first()
-    return None if row is None else Belongings(row[0], row[1], row[2], bool(row[3]))
+    for row in await read_values(session, _BELONGINGS, {"owner_id": owner_id, "name": name}):
+        pods, name_taken, *account = row[len(columns_of(UserRow)) :]
+        never = all(value is None for value in account)
+        return Belongings(row_of(UserRow, row), None if never else row_of(AccountRow, account), pods, bool(name_taken))
+    return None
 
 
 async def pods_of_ids(session: ReadSession, pod_ids: Collection[PodId]) -> Sequence[PodRow]:
@@ -214,9 +215,14 @@ async def pods_of_ids(session: ReadSession, pod_ids: Collection[PodId]) -> Seque
 async def ports_of(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, list[PortRow]]:
     """Return the ports of each pod, by number."""
     ports: dict[PodId, list[PortRow]] = {}
-    for row in await session.scalars(_PORTS, {"pod_ids": list(pod_ids)}):
+    for row in await read_rows(session, PortRow, _PORTS, {"pod_ids": list(pod_ids)}):
         ports.setdefault(PodId(row.pod_id), []).append(row)
     return ports
+
+
+async def port_of(session: ReadSession, pod_id: str, number: int) -> PortRow | None:
+    """Return a port of the pod."""
+    return await session.scalar(select(PortRow).where(PortRow.pod_id == pod_id, PortRow.port == number))
 
 
 async def incarnation(session: ReadSession, pod_id: str, number: int | None = None) -> IncarnationRow | None:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, delete, literal, se
 
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import Happening, record_events
+from neuropod.db.reading import read_values
 from neuropod.db.record import UtcDateTime
 from neuropod.ids import PodId
 from neuropod.pods.claims import Claimed, Lease
@@ -28,7 +29,7 @@ _MAX_ERROR_CHARACTERS = 2000
 _PODS = PodRow.__table__
 _RELEASED: Mapping[str, Any] = {"lease_token": None, "lease_until": None, "failures": 0, "last_error": None}
 _LOCK = (
-    select(PodRow.id, PodRow.lease_token, PodRow.generation)
+    select(_PODS.c.id, _PODS.c.lease_token, _PODS.c.generation)
     .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
     .order_by(PodRow.id)
     .with_for_update()
@@ -65,8 +66,8 @@ def ours(lease: Lease) -> ColumnElement[bool]:
 async def lock_ours(session: Session, leases: Iterable[Lease]) -> dict[PodId, int]:
     """Lock the pods whose leases are still held, and return the generation of each as it is now."""
     by_id = {lease.pod_id: lease for lease in leases}
-    rows = await session.execute(_LOCK, {"pod_ids": list(by_id)})
-    return {PodId(row.id): row.generation for row in rows if row.lease_token == by_id[PodId(row.id)].token}
+    rows = await read_values(session, _LOCK, {"pod_ids": list(by_id)})
+    return {PodId(pod_id): generation for pod_id, token, generation in rows if token == by_id[PodId(pod_id)].token}
 
 
 async def write_ours(session: Session, lease: Lease, changes: Mapping[str, Any], *also: ColumnElement[bool]) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import record_events
+from neuropod.db.reading import columns_of, read_rows
 from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.kit.identifiers import new_id
 from neuropod.pods.claims import Claimed, not_given_back
@@ -36,11 +37,10 @@ from neuropod.words import Reason, Want
 Opened = Claimed | Wait | None
 
 _LOCKED = (
-    select(PodRow)
+    select(*columns_of(PodRow))
     .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
     .order_by(PodRow.id)
     .with_for_update()
-    .execution_options(populate_existing=True)
 )
 _INSERT_INCARNATIONS = insert(IncarnationRow)
 _INSERT_ALLOCATIONS = insert(AllocationRow)
@@ -87,7 +87,7 @@ def _asked(claimed: Claimed) -> tuple[datetime, PodId]:
 
 async def _our_rows(session: Session, claims: Sequence[Claimed]) -> dict[PodId, PodRow]:
     tokens = {claimed.lease.pod_id: claimed.lease.token for claimed in claims}
-    rows = await session.scalars(_LOCKED, {"pod_ids": list(tokens)})
+    rows = await read_rows(session, PodRow, _LOCKED, {"pod_ids": list(tokens)})
     return {PodId(row.id): row for row in rows if row.lease_token == tokens[PodId(row.id)]}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import String, cast, exists, or_, select
 
 from neuropod.db.engine import ReadSession
+from neuropod.db.reading import read_values
 from neuropod.ids import PodId
 from neuropod.pods.queue.store import QUEUE_REASONS
 from neuropod.pods.records import IncarnationRow, PodRow
@@ -33,4 +34,4 @@ _PASSING = (
 
 async def passing_pods(session: ReadSession) -> Sequence[PodId]:
     """Return the pods that wait in a queue, or whose preparation tells how far it is; oldest request first."""
-    return [PodId(pod_id) for pod_id in await session.scalars(_PASSING)]
+    return [PodId(pod_id) for (pod_id,) in await read_values(session, _PASSING, {})]

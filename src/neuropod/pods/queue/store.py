@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from neuropod.catalogue.devices import Finder
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session, Topic
+from neuropod.db.reading import read_values
 from neuropod.ids import PodId, RuntimeId
 from neuropod.pods.lifecycle import Room
 from neuropod.pods.records import AllocationRow, PodRow
@@ -58,16 +59,16 @@ _VOLUMES = (
 async def taken_of(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> dict[RuntimeId, Taken]:
     """Return what is taken of each runtime."""
     of_these = {"runtime_ids": list(runtime_ids)}
-    volume_gb = {row.runtime_id: int(row.gb) for row in await session.execute(_VOLUMES, of_these)}
-    rows = {row.runtime_id: row for row in await session.execute(_AMOUNTS, of_these)}
-    devices = await _devices(session, [runtime_id for runtime_id, row in rows.items() if row.devices])
+    volume_gb = {runtime_id: int(gb) for runtime_id, gb in await read_values(session, _VOLUMES, of_these)}
+    amounts = {runtime_id: amount for runtime_id, *amount in await read_values(session, _AMOUNTS, of_these)}
+    devices = await _devices(session, [runtime_id for runtime_id, (*_, devices) in amounts.items() if devices])
     taken = {}
     for runtime_id in runtime_ids:
-        row = rows.get(runtime_id)
+        cpu_cores, memory_bytes, disk_bytes, _ = amounts.get(runtime_id, (0, 0, 0, 0))
         taken[runtime_id] = Taken(
-            cpu_cores=int(row.cpu_cores) if row else 0,
-            memory_bytes=int(row.memory_bytes) if row else 0,
-            disk_bytes=int(row.disk_bytes) if row else 0,
+            cpu_cores=int(cpu_cores),
+            memory_bytes=int(memory_bytes),
+            disk_bytes=int(disk_bytes),
             volume_bytes=volume_gb.get(runtime_id, 0) * BYTES_PER_GB,
             devices=devices.get(runtime_id, frozenset()),
         )
@@ -131,7 +132,7 @@ _EARLIER_WAITING = (
 
 async def earlier_waiting(session: ReadSession, pod_ids: Collection[str]) -> dict[PodId, int]:
     """Return how many wait on the same runtime for the same type and asked before each pod; one query."""
-    rows = await session.execute(_EARLIER_WAITING, {"pod_ids": list(pod_ids)})
+    rows = await read_values(session, _EARLIER_WAITING, {"pod_ids": list(pod_ids)})
     return {PodId(pod_id): count for pod_id, count in rows}
 
 

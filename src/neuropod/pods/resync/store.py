@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, case, func, select, update
 
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import Happening, record_events
+from neuropod.db.reading import read_values
 from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
 from neuropod.pods.guard.store import STATUS_CHANGED
 from neuropod.pods.records import IncarnationRow, PodRow
@@ -171,4 +172,5 @@ async def make_all_due(session: Session, runtime_id: RuntimeId, *, now: datetime
 
 async def next_due_at(session: ReadSession, runtime_ids: Collection[RuntimeId]) -> datetime | None:
     """Return when the next pod of these runtimes is due or free: until then the loop may sleep."""
-    return await session.scalar(_NEXT_DUE_AT, {"runtime_ids": list(runtime_ids)})
+    rows = await read_values(session, _NEXT_DUE_AT, {"runtime_ids": list(runtime_ids)})
+    return rows[0][0] if rows else None
