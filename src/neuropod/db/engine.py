@@ -12,12 +12,12 @@ import asyncio
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -53,6 +53,19 @@ NudgeListener = Callable[[frozenset[Topic]], None]
 class ReadSession(AsyncSession):
     """A session that only reads. A function that takes one changes nothing."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connected: Connection | None = None
+
+    def connected(self) -> Connection:
+        """Return the connection of this session's one transaction, for `db.reading` and `db.writing`, in `run_sync`.
+
+        The session itself looks for it anew at each statement.
+        """
+        if self._connected is None:
+            self._connected = self.sync_session.connection()
+        return self._connected
+
 
 class Session(ReadSession):
     """A session of one writing transaction."""
@@ -84,7 +97,7 @@ class Database:
         self.url = url
         self.engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
         self.write_transactions = 0  # counted for the metrics and for bench/
-        self._writers = asyncio.Lock()
+        self._writers: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._listeners: list[NudgeListener] = []
 
     def listen(self, listener: NudgeListener) -> None:
@@ -109,12 +122,9 @@ class Database:
         Raises NoSpaceError when the disk is full: it was rolled back, and another try may succeed.
         """
         try:
-            async with AsyncExitStack() as stack:
+            async with self._writers, self._open(Session) as session:
                 if self.is_sqlite:
-                    await stack.enter_async_context(self._writers)
-                session = await stack.enter_async_context(self._open(Session))
-                if self.is_sqlite:
-                    await session.run_sync(lambda own: sqlite.begin_writing(own.connection()))
+                    await session.run_sync(lambda _: sqlite.begin_writing(session.connected()))
                 yield session
                 if not self.is_sqlite and (payload := session.take_payload()):
                     await session.execute(_NOTIFY, {"payload": payload})

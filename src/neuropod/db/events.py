@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from neuropod.db.engine import CHANNEL, ReadSession, Session, Topic
 from neuropod.db.reading import columns_of, read_rows
 from neuropod.db.record import Record, table_of
+from neuropod.db.writing import execute_now
 from neuropod.ids import EventId, PodId, UserId
 
 _ADVISORY_LOCK = 0x6E65_7572  # "neur"
@@ -87,7 +88,7 @@ async def record_events(session: Session, happenings: Sequence[Happening]) -> No
         told = {"lock": _ADVISORY_LOCK, "channel": CHANNEL, "payload": session.take_payload()}
         await session.execute(_INSERT_IN_ORDER, {"rows": json.dumps(rows, default=datetime.isoformat), **told})
     else:
-        await session.execute(_INSERT, rows)
+        await execute_now(session, _INSERT, rows)
 
 
 async def record_event(

@@ -7,9 +7,9 @@ Who records later does it with `WHERE id = … AND lease_token = …`; zero rows
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Executable, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from neuropod.db.engine import Session
@@ -46,13 +46,18 @@ class Claims(Generic[RowT]):
     """How rows of one record are claimed; built once, since each turn of a loop claims.
 
     `where` narrows the rows (a server claims only pods of runtimes that it has opened), with parameters of its own.
+    What is claimed has no columns of `without`.
     """
 
-    def __init__(self, record: type[RowT], where: ColumnElement[bool] | None = None) -> None:
+    def __init__(
+        self, record: type[RowT], where: ColumnElement[bool] | None = None, without: frozenset[str] = frozenset()
+    ) -> None:
         due = record.due_at <= _NOW
+        nudged = record.id.in_(bindparam("nudged", expanding=True))
         self._record = record
-        self._due = _claim(record, due, where)
-        self._due_or_nudged = _claim(record, or_(due, record.id.in_(bindparam("nudged", expanding=True))), where)
+        self._without = without
+        self._due = _claim(record, due, where).returning(*columns_of(record, without))
+        self._due_or_nudged = _claim(record, or_(due, nudged), where).returning(*columns_of(record, without))
 
     async def take(
         self,
@@ -70,7 +75,7 @@ class Claims(Generic[RowT]):
         its own. The rows returned carry the token and are due until their work is recorded, nudged ones too: who dies
         over one leaves it to the next. Their order is not promised.
         """
-        given = {
+        given: dict[str, Any] = {
             **parameters,
             "now": now,
             "token": new_token(12),
@@ -78,11 +83,12 @@ class Claims(Generic[RowT]):
             "limit": limit,
         }
         if nudged:
-            return await read_rows(session, self._record, self._due_or_nudged, {**given, "nudged": list(nudged)})
-        return await read_rows(session, self._record, self._due, given)
+            given["nudged"] = list(nudged)
+        statement = self._due_or_nudged if nudged else self._due
+        return await read_rows(session, self._record, statement, given, self._without)
 
 
-def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement[bool] | None) -> Executable:
+def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement[bool] | None) -> Update:
     free = or_(record.lease_until.is_(None), record.lease_until <= _NOW)
     due = select(record.id).where(is_due, free)
     if where is not None:
@@ -94,5 +100,4 @@ def _claim(record: type[RowT], is_due: ColumnElement[bool], where: ColumnElement
         update(record)
         .where(record.id.in_(select(chosen.c.id)), free)
         .values(due_at=_NOW, lease_token=bindparam("token"), lease_until=bindparam("until"))
-        .returning(*columns_of(record))
     )

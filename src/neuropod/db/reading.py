@@ -24,9 +24,9 @@ B = TypeVar("B", bound=Record)
 Parameters = Mapping[str, Any]
 
 
-def columns_of(record: type[Record]) -> Sequence[Column[Any]]:
+def columns_of(record: type[Record], without: frozenset[str] = frozenset()) -> Sequence[Column[Any]]:
     """Return the columns to select, in the order in which this module reads them."""
-    return list(table_of(record).columns)
+    return [column for column in table_of(record).columns if column.key not in without]
 
 
 async def read_values(session: ReadSession, statement: Executable, parameters: Parameters) -> Sequence[Sequence[Any]]:
@@ -34,14 +34,20 @@ async def read_values(session: ReadSession, statement: Executable, parameters: P
 
     def read(own: PlainSession) -> Sequence[Sequence[Any]]:
         own.flush()
-        return own.connection().execute(statement, parameters).all()
+        return session.connected().execute(statement, parameters).all()
 
     return await session.run_sync(read)
 
 
-async def read_rows(session: ReadSession, record: type[A], statement: Executable, parameters: Parameters) -> list[A]:
-    """Return the rows of a statement that selects (or returns) `columns_of(record)`."""
-    plain = _plain(record)
+async def read_rows(
+    session: ReadSession,
+    record: type[A],
+    statement: Executable,
+    parameters: Parameters,
+    without: frozenset[str] = frozenset(),
+) -> list[A]:
+    """Return the rows of a statement that selects (or returns) `columns_of(record, without)`; they have no others."""
+    plain = _plain(record, without)
     return [plain.made_of(values) for values in await read_values(session, statement, parameters)]
 
 
@@ -60,14 +66,20 @@ def row_of(record: type[A], values: Sequence[Any]) -> A:
     return cast("A", plain.made_of(values[: plain.width]))
 
 
+def row_or_none(record: type[A], values: Sequence[Any]) -> A | None:
+    """Return a record's row out of values that begin with its own; None where an outer join found none."""
+    missing = all(value is None for value in values[: _plain(record).width])
+    return None if missing else row_of(record, values)
+
+
 class _Plain(NamedTuple):
     width: int
     made_of: Callable[[Sequence[Any]], Any]
 
 
 @cache
-def _plain(record: type[Record]) -> _Plain:
-    names = table_of(record).columns.keys()
+def _plain(record: type[Record], without: frozenset[str] = frozenset()) -> _Plain:
+    names = [column.key for column in columns_of(record, without)]
     own = {
         name: value
         for name, value in vars(record).items()

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, bindparam, insert
+from sqlalchemy import Executable, Insert, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session as PlainSession
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from neuropod.db.engine import Session
+from neuropod.db.reading import Parameters
 from neuropod.db.record import Record, table_of
+
+
+async def execute_now(session: Session, statement: Executable, rows: Parameters | Sequence[Parameters]) -> None:
+    """Run a statement, once for each row, past the session, which would look for objects of its rows each time."""
+    await session.run_sync(lambda _: session.connected().execute(statement, rows))
 
 
 async def upsert(
@@ -22,8 +27,7 @@ async def upsert(
     inserting = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = inserting(record)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection = await session.connection()
-    await connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
+    await execute_now(session, statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
 
 
 async def insert_now(session: Session, *rows: Record) -> None:
@@ -39,8 +43,8 @@ async def insert_now(session: Session, *rows: Record) -> None:
         await session.execute(_insert_into_all(*(type(row) for row in rows)), named)
         return
 
-    def insert_each(own: PlainSession) -> None:
-        connection = own.connection()
+    def insert_each(_: object) -> None:
+        connection = session.connected()
         for row, columns in zip(rows, values, strict=True):
             connection.execute(_insert_into(type(row)), columns)
 

@@ -95,6 +95,10 @@ class PodRow(LeasedRecord):
     jupyter_token_sealed: Mapped[bytes | None]  # the platform's, kept over stop and start; `pods/<id>/jupyter_token`
 
 
+# What its workloads are made of, and no decision reads.
+OF_WORKLOADS = frozenset({"template", "command", "env_sealed", "env_secrets", "jupyter_token_sealed"})
+
+
 class PortRow(Record):
     """A port that the owner exposes. Its host is made from pod name, user hash and number, and never stored."""
 

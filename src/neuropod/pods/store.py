@@ -15,7 +15,7 @@ from neuropod.accounts.records import UserRow
 from neuropod.catalogue.devices import NO_DEVICES, Finder
 from neuropod.catalogue.records import GpuTypeRow
 from neuropod.db.engine import ReadSession, Session
-from neuropod.db.reading import columns_of, read_pairs, read_rows, read_values, row_of
+from neuropod.db.reading import columns_of, read_pairs, read_rows, read_values, row_of, row_or_none
 from neuropod.ids import IncarnationId, PodId, RuntimeId, UserId
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.ledger.records import AccountRow
@@ -202,8 +202,7 @@ async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> 
     """Return what the owner has, and whether a pod of theirs has the name; read it under the owner's account lock."""
     for row in await read_values(session, _BELONGINGS, {"owner_id": owner_id, "name": name}):
         pods, name_taken, *account = row[len(columns_of(UserRow)) :]
-        never = all(value is None for value in account)
-        return Belongings(row_of(UserRow, row), None if never else row_of(AccountRow, account), pods, bool(name_taken))
+        return Belongings(row_of(UserRow, row), row_or_none(AccountRow, account), pods, bool(name_taken))
     return None
 
 
@@ -269,22 +268,31 @@ class PodToRun:
     finder: Finder
 
 
+_PODS_TO_RUN = (
+    select(PortRow.port, UserRow.hash, *columns_of(PodRow), *columns_of(VolumeRow), *columns_of(GpuTypeRow))
+    .select_from(PodRow)
+    .join(UserRow, UserRow.id == PodRow.owner_id)
+    .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
+    .join(GpuTypeRow, GpuTypeRow.name == PodRow.gpu_type, isouter=True)
+    .join(PortRow, PortRow.pod_id == PodRow.id, isouter=True)
+    .where(PodRow.id.in_(_OF_PODS))
+)
+_BEFORE_VOLUME = len(columns_of(PodRow))
+_BEFORE_GPU_TYPE = _BEFORE_VOLUME + len(columns_of(VolumeRow))
+
+
 async def pods_to_run(session: ReadSession, pod_ids: Collection[PodId]) -> dict[PodId, PodToRun]:
     """Return pods with what they run with; one query."""
-    query = (
-        select(PodRow, UserRow.hash, VolumeRow, GpuTypeRow, PortRow.port)
-        .join(UserRow, UserRow.id == PodRow.owner_id)
-        .join(VolumeRow, VolumeRow.id == PodRow.volume_id, isouter=True)
-        .join(GpuTypeRow, GpuTypeRow.name == PodRow.gpu_type, isouter=True)
-        .join(PortRow, PortRow.pod_id == PodRow.id, isouter=True)
-        .where(PodRow.id.in_(pod_ids))
-    )
     found: dict[PodId, PodToRun] = {}
     ports: dict[PodId, list[int]] = {}
-    for pod, owner_hash, volume, gpu_type, port in await session.execute(query):
+    for port, owner_hash, *values in await read_values(session, _PODS_TO_RUN, {"pod_ids": list(pod_ids)}):
+        pod = row_of(PodRow, values)
         open_ports = ports.setdefault(PodId(pod.id), [])
         if port is not None:
             open_ports.append(port)
-        finder = NO_DEVICES if gpu_type is None else gpu_type.finder
-        found.setdefault(PodId(pod.id), PodToRun(pod, owner_hash, volume, open_ports, finder))
+        if PodId(pod.id) not in found:
+            volume = row_or_none(VolumeRow, values[_BEFORE_VOLUME:])
+            gpu_type = row_or_none(GpuTypeRow, values[_BEFORE_GPU_TYPE:])
+            finder = NO_DEVICES if gpu_type is None else gpu_type.finder
+            found[PodId(pod.id)] = PodToRun(pod, owner_hash, volume, open_ports, finder)
     return found

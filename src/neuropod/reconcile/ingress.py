@@ -40,7 +40,7 @@ class IngressLoop:
     """Implements driver.Loop."""
 
     name = "ingress"
-    topics = frozenset[Topic]()
+    topics = frozenset({Topic.RUNTIMES})
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class IngressLoop:
         self._world = world
         self._table = table
         self._clusters = {cluster.name: cluster for cluster in clusters}
+        self._carries = any(cluster.carrier != "gateway" for cluster in clusters)  # our own gateway follows by itself
         self._addresses = addresses
         self._origin = origin
         self._tasks = TaskSet(on_failure)
@@ -63,7 +64,7 @@ class IngressLoop:
         table.listen(self._changed)
 
     def _changed(self, change: Change) -> None:
-        if change and self._clusters:
+        if change and self._carries:
             self.wakeup.nudge()
 
     async def turn(self) -> Turn:

@@ -17,6 +17,7 @@ from neuropod.db.engine import Session, Topic
 from neuropod.db.events import Happening, record_events
 from neuropod.db.reading import read_values
 from neuropod.db.record import UtcDateTime
+from neuropod.db.writing import execute_now
 from neuropod.ids import PodId
 from neuropod.pods.claims import Claimed, Lease
 from neuropod.pods.lifecycle import PodFacts
@@ -44,7 +45,6 @@ _RELEASE_MANY = (
         waiting_since=bindparam("blocked_since"),
     )
 )
-# These go to the connection, past the session: it would look for objects of theirs each time.
 _MARK_REMOVED = (
     update(IncarnationRow)
     .where(
@@ -90,8 +90,7 @@ async def release_many(
         for lease, generation, facts, due_at in pods
     ]
     if rows:
-        connection = await session.connection()
-        await connection.execute(_RELEASE_MANY, rows)
+        await execute_now(session, _RELEASE_MANY, rows)
 
 
 async def release(session: Session, claimed: Claimed, *, now: datetime, due_at: datetime | None) -> bool:
@@ -148,10 +147,9 @@ async def give_back(session: Session, pod_ids: Iterable[PodId], now: datetime) -
     pods = list(pod_ids)
     if not pods:
         return
-    connection = await session.connection()
-    ids = (await connection.scalars(_MARK_REMOVED, {"pod_ids": pods, "now": now})).all()
-    if ids:
-        await connection.execute(_GIVE_BACK, {"incarnation_ids": ids})
+    removed = await read_values(session, _MARK_REMOVED, {"pod_ids": pods, "now": now})
+    if removed:
+        await execute_now(session, _GIVE_BACK, {"incarnation_ids": [incarnation_id for (incarnation_id,) in removed]})
 
 
 def shows_more(before: PodFacts, after: PodFacts, now: datetime) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 from neuropod.db.engine import Session, Topic
 from neuropod.db.events import record_events
 from neuropod.db.reading import columns_of, read_rows
+from neuropod.db.writing import execute_now
 from neuropod.ids import IncarnationId, PodId, RuntimeId
 from neuropod.kit.identifiers import new_id
 from neuropod.pods.claims import Claimed, not_given_back
@@ -29,7 +30,7 @@ from neuropod.pods.queue.store import (
     taken_of,
     wake_next,
 )
-from neuropod.pods.records import AllocationRow, IncarnationRow, PodRow
+from neuropod.pods.records import OF_WORKLOADS, AllocationRow, IncarnationRow, PodRow
 from neuropod.pods.room import Need, Taken, free_devices, shortage, with_opened
 from neuropod.runtimes.contract import Capacity
 from neuropod.words import Reason, Want
@@ -37,7 +38,7 @@ from neuropod.words import Reason, Want
 Opened = Claimed | Wait | None
 
 _LOCKED = (
-    select(*columns_of(PodRow))
+    select(*columns_of(PodRow, OF_WORKLOADS))
     .where(PodRow.id.in_(bindparam("pod_ids", expanding=True)))
     .order_by(PodRow.id)
     .with_for_update()
@@ -87,7 +88,7 @@ def _asked(claimed: Claimed) -> tuple[datetime, PodId]:
 
 async def _our_rows(session: Session, claims: Sequence[Claimed]) -> dict[PodId, PodRow]:
     tokens = {claimed.lease.pod_id: claimed.lease.token for claimed in claims}
-    rows = await read_rows(session, PodRow, _LOCKED, {"pod_ids": list(tokens)})
+    rows = await read_rows(session, PodRow, _LOCKED, {"pod_ids": list(tokens)}, OF_WORKLOADS)
     return {PodId(row.id): row for row in rows if row.lease_token == tokens[PodId(row.id)]}
 
 
@@ -184,11 +185,10 @@ class _Counter:
         self.allocations.extend(row(device, 0, 0, 0) for device in devices)
 
     async def write(self, session: Session, now: datetime) -> None:
-        """Write what was decided, many rows in one statement: on the connection, past the session's own machinery."""
-        connection = await session.connection()
+        """Write what was decided, many rows in one statement."""
         if self.incarnations:
-            await connection.execute(_INSERT_INCARNATIONS, self.incarnations)
-            await connection.execute(_INSERT_ALLOCATIONS, self.allocations)
+            await execute_now(session, _INSERT_INCARNATIONS, self.incarnations)
+            await execute_now(session, _INSERT_ALLOCATIONS, self.allocations)
             session.nudge(Topic.ROUTES)
         await release_many(
             session,

@@ -183,7 +183,5 @@ _WAKE_FIRST = (
 
 async def wake_next(session: Session, runtime_id: RuntimeId, now: datetime) -> None:
     """Let the first pod of each queue of the runtime look again; each that opens wakes the next."""
-    connection = await session.connection()
-    woken = await connection.scalars(_WAKE_FIRST, {"runtime": runtime_id, "now": now})
-    if woken.all():
+    if await read_values(session, _WAKE_FIRST, {"runtime": runtime_id, "now": now}):
         session.nudge(Topic.PODS)

@@ -19,6 +19,7 @@ from neuropod.accounts.records import UserRow
 from neuropod.db.engine import ReadSession, Session, Topic
 from neuropod.db.events import record_events
 from neuropod.db.leases import Claims
+from neuropod.db.writing import execute_now
 from neuropod.ids import PodId, RuntimeId, UserId, VolumeId
 from neuropod.pods.claims import Claimed, Closing, Lease, Outcome, facts_after
 from neuropod.pods.guard.store import (
@@ -40,7 +41,7 @@ from neuropod.pods.lifecycle import (
 )
 from neuropod.pods.opening.store import open_incarnations
 from neuropod.pods.queue.store import QUEUE_REASONS, lock_runtime, rooms_of, wake_next
-from neuropod.pods.records import IncarnationRow, PodRow
+from neuropod.pods.records import OF_WORKLOADS, IncarnationRow, PodRow
 from neuropod.pods.store import newest_incarnations, pod_facts
 from neuropod.runtimes.contract import Capacity, Place, Seen
 from neuropod.volumes.records import VolumeRow
@@ -61,7 +62,11 @@ __all__ = [
     "release",
 ]
 
-_CLAIMS = Claims(PodRow, PodRow.runtime_id.in_(bindparam("runtime_ids", expanding=True)) & PodRow.closed_at.is_(None))
+_CLAIMS = Claims(
+    PodRow,
+    PodRow.runtime_id.in_(bindparam("runtime_ids", expanding=True)) & PodRow.closed_at.is_(None),
+    without=OF_WORKLOADS,
+)
 _FACTS = (
     "phase",
     "reason",
@@ -253,11 +258,10 @@ async def _write_facts(session: Session, changes: Sequence[tuple[Seen | None, Po
             seen_rows.append(row | {"identity_": seen.identity, "address_": seen.address})
         else:
             unseen_rows.append(row)
-    connection = await session.connection()
     if seen_rows:
-        await connection.execute(_WRITE_FACTS_SEEN, seen_rows)
+        await execute_now(session, _WRITE_FACTS_SEEN, seen_rows)
     if unseen_rows:
-        await connection.execute(_WRITE_FACTS, unseen_rows)
+        await execute_now(session, _WRITE_FACTS, unseen_rows)
 
 
 def _columns(current: IncarnationFacts) -> dict[str, Any]:
