@@ -504,6 +504,14 @@ async def test_a_loop_without_clusters_sleeps(plant):
     assert not loop.wakeup._event.is_set()
 
 
+@pytest.mark.parametrize(("carrier", "woken"), [("gateway", False), ("ingress", True)])
+async def test_routes_wake_the_loop_only_where_an_ingress_carries(api, plant, carrier, woken):
+    async with _ingress(api, plant.database, carrier) as one:
+        one.table.apply(Change((READY,), ()))
+
+        assert one.loop.wakeup._event.is_set() is woken
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

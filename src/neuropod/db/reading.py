@@ -30,7 +30,7 @@ def columns_of(record: type[Record], without: frozenset[str] = frozenset()) -> S
 
 
 async def read_values(session: ReadSession, statement: Executable, parameters: Parameters) -> Sequence[Sequence[Any]]:
-    """Return what a statement selects, as it is."""
+    """Return what a statement selects, or returns of what it changed, as it is."""
 
     def read(own: PlainSession) -> Sequence[Sequence[Any]]:
         own.flush()

@@ -196,12 +196,13 @@ _BELONGINGS = (
     .join(AccountRow, AccountRow.user_id == UserRow.id, isouter=True)
     .where(UserRow.id == bindparam("owner_id"))
 )
+_AFTER_OWNER = len(columns_of(UserRow))
 
 
 async def belongings(session: ReadSession, owner_id: UserId, name: str = "") -> Belongings | None:
     """Return what the owner has, and whether a pod of theirs has the name; read it under the owner's account lock."""
     for row in await read_values(session, _BELONGINGS, {"owner_id": owner_id, "name": name}):
-        pods, name_taken, *account = row[len(columns_of(UserRow)) :]
+        pods, name_taken, *account = row[_AFTER_OWNER:]
         return Belongings(row_of(UserRow, row), row_or_none(AccountRow, account), pods, bool(name_taken))
     return None
 
