@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from neuropod.db.engine import Topic
 from neuropod.db.installation import InstallationRow, confirm_epoch
 from neuropod.gateway.carriers.proofs import CarrierKey
 from neuropod.gateway.carriers.reaching import GateUnreachableError, reach_gate
@@ -16,9 +17,11 @@ from neuropod.ids import RuntimeId
 from neuropod.kit.clock import SystemClock
 from neuropod.kit.tasks import FailureHook
 from neuropod.kube.client import KubeClient
+from neuropod.observability.health import Board
 from neuropod.observability.metrics import Metrics
 from neuropod.reconcile import carried
 from neuropod.reconcile.carried import Origin
+from neuropod.reconcile.driver import Driver
 from neuropod.reconcile.ingress import IngressLoop
 from neuropod.reconcile.world import World
 from neuropod.runtimes.opened import Runtimes
@@ -510,6 +513,30 @@ async def test_routes_wake_the_loop_only_where_an_ingress_carries(api, plant, ca
         one.table.apply(Change((READY,), ()))
 
         assert one.loop.wakeup._event.is_set() is woken
+
+
+async def test_a_cluster_that_opens_later_is_met_at_once(api, plant):
+    async with _ingress(api, plant.database, "gateway") as one:
+        runtimes = one.loop._world.runtimes
+        opened, runtimes._opened = runtimes._opened, {}
+        one.serve(READY)
+        board = Board(one.clock)
+        driver = Driver(
+            [one.loop], database=plant.database, board=board, metrics=Metrics(), clock=one.clock,
+            on_failure=one.failures,
+        )  # fmt: skip
+        driver.start()
+        await until(lambda: all(part.ok for part in board.parts()), "the first turn")
+        await one.clock.advance(0.2)  # the pause after it
+
+        runtimes._opened = opened
+        assert not one.loop._carried
+        plant.database.tell(frozenset({Topic.RUNTIMES}))
+
+        await until(lambda: all(part.details["cause"] == "nudge" for part in board.parts()), "the next turn")
+        assert one.loop._carried
+        await one.clock.advance(0.2)
+        await driver.aclose()
 
 
 @pytest.mark.parametrize(

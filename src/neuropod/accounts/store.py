@@ -21,7 +21,7 @@ from neuropod.db.record import Record
 from neuropod.kit.paging import Page, decode_cursor, page_of
 from neuropod.words import Role
 
-RecordT = TypeVar("RecordT", bound=Record)
+RowT = TypeVar("RowT", bound=Record)
 
 _IDS_AT_ONCE = 5000
 
@@ -83,10 +83,10 @@ async def keys_by_ids(session: ReadSession, key_ids: Collection[str]) -> Sequenc
 
 
 async def _in_parts(
-    session: ReadSession, record: type[RecordT], query: Executable, ids: Collection[str]
-) -> list[tuple[RecordT, UserRow]]:
+    session: ReadSession, record: type[RowT], query: Executable, ids: Collection[str]
+) -> list[tuple[RowT, UserRow]]:
     """Read rows of many ids: databases bound the parameters of a query."""
-    rows: list[tuple[RecordT, UserRow]] = []
+    rows: list[tuple[RowT, UserRow]] = []
     sorted_ids = sorted(ids)
     for start in range(0, len(sorted_ids), _IDS_AT_ONCE):
         parameters = {"ids": sorted_ids[start : start + _IDS_AT_ONCE]}
